@@ -1,0 +1,170 @@
+/** Reading, writing and waiting on file descriptors. */
+import { bind, bindAsync, check, result } from './libc.js'
+import { scratch, type Region } from './memory.js'
+
+const c_close = bind('int close(int)')
+const c_read = bind('int64_t read(int, uintptr_t, size_t)')
+const c_write = bind('int64_t write(int, uintptr_t, size_t)')
+const c_readv = bind('int64_t readv(int, uintptr_t, int)')
+const c_writev = bind('int64_t writev(int, uintptr_t, int)')
+const c_eventfd = bind('int eventfd(uint32_t, int)')
+const c_epoll_create1 = bind('int epoll_create1(int)')
+const c_epoll_ctl = bind('int epoll_ctl(int, int, int, uintptr_t)')
+const c_epoll_wait = bind('int epoll_wait(int, uintptr_t, int, int)')
+const c_poll = bind('int poll(uintptr_t, uint64_t, int)')
+const c_pollAsync = bindAsync('int poll(uint8_t *, uint64_t, int)')
+const c_sched_yield = bind('int sched_yield()')
+
+export function close(fd: number): number {
+  return result(c_close(fd))
+}
+
+export function read(fd: number, address: number, lengthBytes: number): number {
+  return result(c_read(fd, address, lengthBytes))
+}
+
+export function write(fd: number, address: number, lengthBytes: number): number {
+  return result(c_write(fd, address, lengthBytes))
+}
+
+export function readv(fd: number, iovAddress: number, count: number): number {
+  return result(c_readv(fd, iovAddress, count))
+}
+
+export function writev(fd: number, iovAddress: number, count: number): number {
+  return result(c_writev(fd, iovAddress, count))
+}
+
+export function schedYield(): void {
+  c_sched_yield()
+}
+
+export const POLLIN = 1
+export const POLLOUT = 4
+export const POLLERR = 8
+export const POLLHUP = 16
+export const POLLRDHUP = 0x2000
+
+/**
+ * Waits, without blocking the event loop, until a descriptor is ready or the time is over.
+ * @param events POLLIN, POLLOUT …
+ * @param timeoutMs milliseconds; 0 asks without waiting
+ * @returns the events that happened, 0 after the timeout, or −errno
+ */
+export async function pollAsync(fd: number, events: number, timeoutMs: number): Promise<number> {
+  const pollfd = Buffer.alloc(8)
+  pollfd.writeInt32LE(fd, 0)
+  pollfd.writeInt16LE(events, 4)
+  const n = await c_pollAsync(pollfd as never, 1, timeoutMs)
+  return n > 0 ? pollfd.readInt16LE(6) : n
+}
+
+let pollScratch: Region | undefined
+
+/** `pollAsync` for a thread that has nothing else to do. */
+export function poll(fd: number, events: number, timeoutMs: number): number {
+  pollScratch ??= scratch(8)
+  pollScratch.view.setInt32(0, fd, true)
+  pollScratch.view.setInt16(4, events, true)
+  pollScratch.view.setInt16(6, 0, true)
+  const n = result(c_poll(pollScratch.address, 1, timeoutMs))
+  return n > 0 ? pollScratch.view.getInt16(6, true) : n
+}
+
+const EFD_CLOEXEC = 0x80000
+const EFD_NONBLOCK = 0x800
+
+/** A non-blocking event counter; the caller owns the descriptor. */
+export function createEventfd(): number {
+  return check(result(c_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), 'eventfd')
+}
+
+let eventWord: Region | undefined
+
+/** Adds 1 to an eventfd: kicks a queue, calls a driver, wakes a thread. */
+export function signalEventfd(fd: number): number {
+  if (!eventWord) {
+    eventWord = scratch(16)
+    eventWord.view.setUint32(0, 1, true)
+  }
+  return result(c_write(fd, eventWord.address, 8))
+}
+
+/** Resets an eventfd to 0. Fails with −EAGAIN when it was 0. */
+export function drainEventfd(fd: number): number {
+  eventWord ??= scratch(16)
+  if (eventWord.view.getUint32(0, true) === 0) eventWord.view.setUint32(0, 1, true)
+  return result(c_read(fd, eventWord.address + 8, 8))
+}
+
+export const EPOLLIN = 1
+export const EPOLLOUT = 4
+export const EPOLLERR = 8
+export const EPOLLHUP = 16
+export const EPOLLRDHUP = 0x2000
+export const EPOLLEXCLUSIVE = 1 << 28
+
+const EPOLL_CLOEXEC = 0x80000
+const EPOLL_CTL_ADD = 1
+const EPOLL_CTL_DEL = 2
+const EPOLL_CTL_MOD = 3
+
+/** struct epoll_event is packed on x86-64 and only there. */
+const EVENT_BYTES = process.arch === 'x64' ? 12 : 16
+const DATA_AT = process.arch === 'x64' ? 4 : 8
+
+/**
+ * A set of descriptors to wait for, each with a small integer as its token. Owned by one thread:
+ * `wait` blocks it.
+ */
+export class Epoll {
+  readonly fd: number
+  #events: Region
+  #capacity: number
+
+  constructor(capacity = 16) {
+    this.#capacity = capacity
+    this.#events = scratch(EVENT_BYTES * (capacity + 1))
+    this.fd = check(result(c_epoll_create1(EPOLL_CLOEXEC)), 'epoll_create1')
+  }
+
+  #control(operation: number, fd: number, events: number, token: number): number {
+    const at = EVENT_BYTES * this.#capacity
+    this.#events.view.setUint32(at, events >>> 0, true)
+    this.#events.view.setUint32(at + DATA_AT, token, true)
+    this.#events.view.setUint32(at + DATA_AT + 4, 0, true)
+    return result(c_epoll_ctl(this.fd, operation, fd, this.#events.address + at))
+  }
+
+  /** @throws SyscallError */
+  add(fd: number, events: number, token: number): void {
+    check(this.#control(EPOLL_CTL_ADD, fd, events, token), 'epoll_ctl', 'EPOLL_CTL_ADD')
+  }
+
+  modify(fd: number, events: number, token: number): void {
+    check(this.#control(EPOLL_CTL_MOD, fd, events, token), 'epoll_ctl', 'EPOLL_CTL_MOD')
+  }
+
+  remove(fd: number): void {
+    this.#control(EPOLL_CTL_DEL, fd, 0, 0)
+  }
+
+  /** Blocks until something is ready. @param timeoutMs −1 for no limit. @returns how many, or −errno */
+  wait(timeoutMs: number): number {
+    return result(c_epoll_wait(this.fd, this.#events.address, this.#capacity, timeoutMs))
+  }
+
+  /** Token of the i-th ready descriptor of the last `wait`. */
+  token(i: number): number {
+    return this.#events.view.getUint32(i * EVENT_BYTES + DATA_AT, true)
+  }
+
+  /** Its events. */
+  events(i: number): number {
+    return this.#events.view.getUint32(i * EVENT_BYTES, true)
+  }
+
+  close(): void {
+    close(this.fd)
+  }
+}

@@ -1,0 +1,58 @@
+/**
+ * The C library through koffi: the only module of the project that imports it.
+ *
+ * Pointers are declared `uintptr_t` and travel as plain numbers, so that a call allocates
+ * nothing. Every wrapper in lib/sys returns what the call returned or the negative errno; the
+ * `check` helper turns the latter into an exception for set-up code.
+ */
+import koffi from 'koffi'
+import { SyscallError } from '../errors.js'
+
+const library = koffi.load('libc.so.6')
+
+/** A raw C function: numbers in, a number out, −1 for an error. */
+export type RawCall = (...args: (number | bigint | string | null)[]) => number
+
+/** Binds a C function by its prototype, such as `int close(int)`. */
+export function bind(prototype: string): RawCall {
+  return library.func(prototype) as unknown as RawCall
+}
+
+/** Binds a C function so that it runs on the thread pool; resolves with its result or −errno. */
+export function bindAsync(prototype: string): (...args: (number | string | null)[]) => Promise<number> {
+  const call = library.func(prototype)
+  return (...args) => new Promise((resolve, reject) => {
+    call.async(...args, (error: Error | null, value: number) => {
+      // errno is only right here, inside the callback
+      if (error) reject(error)
+      else resolve(value < 0 ? -koffi.errno() : value)
+    })
+  })
+}
+
+/** An ArrayBuffer over raw memory. Reading it after the memory was unmapped crashes the process. */
+export function viewMemory(address: number, lengthBytes: number): ArrayBuffer {
+  return koffi.view(address, lengthBytes) as ArrayBuffer
+}
+
+/** The result of a raw call, or the negative errno of the call just made on this thread. */
+export function result(value: number): number {
+  return value < 0 ? -koffi.errno() : value
+}
+
+/**
+ * Passes a good result on.
+ * @param value what a wrapper of lib/sys returned
+ * @throws SyscallError when it is negative
+ */
+export function check(value: number, syscall: string, detail?: string): number {
+  if (value < 0) throw new SyscallError(syscall, -value, detail)
+  return value
+}
+
+const c_syscall = bind('int64_t syscall(int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t)')
+
+/** A system call by number, for those that act on the calling thread alone or have no wrapper. */
+export function syscall(number: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0): number {
+  return result(c_syscall(number, a, b, c, d, e, f))
+}
