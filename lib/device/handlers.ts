@@ -1,0 +1,66 @@
+/**
+ * What the emulated device asks of a file system behind it.
+ *
+ * The device takes a request off a virtqueue, describes it in a `DeviceRequest` (one object per
+ * worker, reused for every request) and calls `handle`. The handlers read the arguments and write
+ * the reply in place; payload of READ and WRITE is only described, by iovecs for preadv/pwritev.
+ */
+
+export interface DeviceRequest {
+  /** fuse_in_header, decoded. Node ids of the handlers are theirs to choose below 2^53. */
+  opcode: number
+  /** fuse_in_header.len, checked against the descriptors. */
+  lengthBytes: number
+  uniqueLow: number
+  uniqueHigh: number
+  nodeid: number
+  uid: number
+  gid: number
+  pid: number
+  /** Size of the extensions at the end of the arguments, in bytes. */
+  extensionBytes: number
+
+  /**
+   * The arguments behind the header, contiguous: `argsBytes` bytes at `args[argsAt]`, which is
+   * memory at `argsAddress`. For WRITE only fuse_write_in; for all others everything, names and
+   * data included. Valid until `handle` returns.
+   */
+  args: DataView
+  argsAt: number
+  argsAddress: number
+  argsBytes: number
+
+  /** WRITE: the data as an array of struct iovec, and its total length. */
+  payloadIov: number
+  payloadIovCount: number
+  payloadBytes: number
+
+  /**
+   * Room for the reply behind fuse_out_header, contiguous: `replyBytes` bytes at
+   * `reply[replyAt]`, memory at `replyAddress`. For READ it is not to be used: there `replyIov`
+   * describes the room, `replyBytes` bytes in all.
+   */
+  reply: DataView
+  replyAt: number
+  replyAddress: number
+  replyBytes: number
+  replyIov: number
+  replyIovCount: number
+}
+
+/** `handle` returns this when there is no reply (FORGET, BATCH_FORGET, INTERRUPT). */
+export const NO_REPLY = -0x8000_0000
+
+/**
+ * A file system, one instance per device worker thread; what they share is theirs to arrange.
+ */
+export interface Handlers {
+  /**
+   * Executes one request. May block; must not throw for anything a request can contain.
+   *
+   * @returns bytes of reply behind fuse_out_header (0 or more), −errno, or NO_REPLY
+   */
+  handle(request: DeviceRequest): number
+  /** The worker ends. Called once; after DESTROY when there was one. */
+  close(): void
+}
