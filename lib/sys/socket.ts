@@ -1,0 +1,270 @@
+/**
+ * Unix stream sockets that carry file descriptors.
+ *
+ * Layouts: `struct msghdr` and `struct cmsghdr` as glibc declares them for 64-bit systems
+ * (bits/socket.h; the kernel's `user_msghdr`, include/linux/socket.h), `struct sockaddr_un` of
+ * unix(7). They are the same on x86-64 and arm64.
+ *
+ * Messages are staged in one scratch buffer per thread: every call copies and returns at once.
+ */
+import { closeSync, constants, fchmodSync, openSync, statSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
+import { errno, PeerGoneError, SyscallError, UsageError } from '../errors.js'
+import { setU64 } from '../wire/u64.js'
+import { defineStruct } from '../wire/struct.js'
+import { close, pollAsync, POLLIN } from './io.js'
+import { bind, check, result } from './libc.js'
+import { scratch, type Region } from './memory.js'
+
+const c_socket = bind('int socket(int, int, int)')
+const c_socketpair = bind('int socketpair(int, int, int, uintptr_t)')
+const c_connect = bind('int connect(int, uintptr_t, uint32_t)')
+const c_bind = bind('int bind(int, uintptr_t, uint32_t)')
+const c_listen = bind('int listen(int, int)')
+const c_accept4 = bind('int accept4(int, uintptr_t, uintptr_t, int)')
+const c_sendmsg = bind('int64_t sendmsg(int, uintptr_t, int)')
+const c_recvmsg = bind('int64_t recvmsg(int, uintptr_t, int)')
+const c_recv = bind('int64_t recv(int, uintptr_t, size_t, int)')
+const c_shutdown = bind('int shutdown(int, int)')
+
+const AF_UNIX = 1
+const SOCK_STREAM = 1
+const SOCK_CLOEXEC = 0x80000
+const SOCK_NONBLOCK = 0x800
+const SOL_SOCKET = 1
+const SCM_RIGHTS = 1
+const MSG_PEEK = 2
+const MSG_CTRUNC = 8
+const MSG_DONTWAIT = 0x40
+const MSG_NOSIGNAL = 0x4000
+const MSG_CMSG_CLOEXEC = 0x4000_0000
+const SHUT_RDWR = 2
+const O_PATH = 0x200000
+
+/** Bytes that one call sends or receives at most. */
+export const SOCKET_BUFFER_BYTES = 8192
+/** File descriptors that one call sends or receives at most. */
+export const SOCKET_MAX_FDS = 32
+
+const Msghdr = defineStruct('msghdr', 56, {
+  msg_name: 'u64', msg_namelen: 'u32', pad0: 'u32', msg_iov: 'u64', msg_iovlen: 'u64',
+  msg_control: 'u64', msg_controllen: 'u64', msg_flags: 'i32', pad1: 'u32',
+})
+const Cmsghdr = defineStruct('cmsghdr', 16, { cmsg_len: 'u64', cmsg_level: 'i32', cmsg_type: 'i32' })
+
+/** sun_path holds 108 bytes; one is kept for the terminator that unix(7) asks for. */
+const SUN_PATH_BYTES = 108
+const CONTROL_BYTES = Cmsghdr.SIZE + 4 * SOCKET_MAX_FDS
+const IOV_AT = Msghdr.SIZE
+const CONTROL_AT = IOV_AT + 16
+const DATA_AT = 256
+
+let buffer: Region | undefined
+
+function staging(): Region {
+  return buffer ??= scratch(DATA_AT + SOCKET_BUFFER_BYTES)
+}
+
+/** Two connected sockets, close-on-exec and non-blocking; the caller owns both. @throws SyscallError */
+export function socketpair(): [number, number] {
+  const { view, address } = staging()
+  check(result(c_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, address)), 'socketpair')
+  return [view.getInt32(0, true), view.getInt32(4, true)]
+}
+
+/** Writes a sockaddr_un into the staging buffer. @returns its length, or −ENAMETOOLONG */
+function sockaddr(path: string): number {
+  const { view, bytes } = staging()
+  const name = Buffer.from(path)
+  if (name.length >= SUN_PATH_BYTES) return -errno.ENAMETOOLONG
+  if (name.includes(0) || name.length === 0) throw new UsageError(`"${path.replaceAll('\0', '\\0')}" is not a path of a socket`)
+  view.setUint16(0, AF_UNIX, true)
+  bytes.set(name, 2)
+  bytes[2 + name.length] = 0
+  return 2 + name.length + 1
+}
+
+function streamSocket(flags: number): number {
+  return check(result(c_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0)), 'socket')
+}
+
+function tryConnect(fd: number, path: string): number {
+  const length = sockaddr(path)
+  return length < 0 ? length : result(c_connect(fd, staging().address, length))
+}
+
+function isSocket(path: string): boolean {
+  try {
+    return statSync(path).isSocket()
+  } catch {
+    return true
+  }
+}
+
+/**
+ * Connects to a listening socket. A path longer than `sun_path` is reached through an O_PATH
+ * descriptor of the socket itself.
+ *
+ * @returns the connected socket, close-on-exec and non-blocking; the caller owns it
+ * @throws PeerGoneError ENOENT: no such socket; ECONNREFUSED: nobody listens, or its queue of
+ *   connections is full
+ * @throws UsageError when the path names something that is not a stream socket
+ * @throws SyscallError for every other failure
+ */
+export function connectUnix(path: string): number {
+  const fd = streamSocket(SOCK_NONBLOCK)
+  let n: number
+  try {
+    n = tryConnect(fd, path)
+    if (n === -errno.ENAMETOOLONG) n = connectLong(fd, path)
+    if (n === 0) return fd
+    // the kernel says ECONNREFUSED for a path that is no socket, too
+    if (n === -errno.ECONNREFUSED && !isSocket(path)) throw new UsageError(`${path} is not a socket`)
+  } catch (error) {
+    close(fd)
+    throw error
+  }
+  close(fd)
+  switch (-n) {
+    case errno.ENOENT: throw new PeerGoneError(`${path}: no such socket`, 'ENOENT')
+    case errno.ECONNREFUSED: throw new PeerGoneError(`${path}: nobody is listening on this socket`, 'ECONNREFUSED')
+    case errno.EAGAIN: throw new PeerGoneError(`${path}: the queue of connections is full; does it serve another client?`, 'ECONNREFUSED')
+    case errno.EPROTOTYPE: throw new UsageError(`${path} is not a stream socket`)
+    default: throw new SyscallError('connect', -n, path)
+  }
+}
+
+function connectLong(fd: number, path: string): number {
+  let node: number
+  try {
+    node = openSync(path, O_PATH)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).errno ?? -errno.EINVAL
+  }
+  try {
+    return tryConnect(fd, `/proc/self/fd/${node}`)
+  } finally {
+    closeSync(node)
+  }
+}
+
+/**
+ * Makes a listening socket, to be handed to a backend as its `--fd`. It is a blocking one, as the
+ * backend's accept expects. The mode is set before bind, so that the socket is never open to
+ * others in between.
+ *
+ * @param path must not exist; the caller removes it in the end
+ * @returns the listening socket, close-on-exec; the caller owns it
+ * @throws UsageError when the file name does not fit `sun_path`; SyscallError
+ */
+export function listenUnix(path: string, mode = 0o600): number {
+  const fd = streamSocket(0)
+  let directory = -1
+  try {
+    fchmodSync(fd, mode)
+    let length = sockaddr(path)
+    if (length === -errno.ENAMETOOLONG) {
+      directory = openSync(dirname(path), O_PATH | constants.O_DIRECTORY)
+      length = sockaddr(`/proc/self/fd/${directory}/${basename(path)}`)
+      if (length < 0) throw new UsageError(`${basename(path)}: too long for the name of a socket`)
+    }
+    check(result(c_bind(fd, staging().address, length)), 'bind', path)
+    check(result(c_listen(fd, 1)), 'listen', path)
+    return fd
+  } catch (error) {
+    close(fd)
+    throw error
+  } finally {
+    if (directory >= 0) closeSync(directory)
+  }
+}
+
+/**
+ * Waits for a client of a listening socket.
+ * @returns the connected socket, close-on-exec and non-blocking, −ETIMEDOUT or −errno
+ */
+export async function acceptUnix(listenFd: number, timeoutMs: number): Promise<number> {
+  const ready = await pollAsync(listenFd, POLLIN, timeoutMs)
+  if (ready <= 0) return ready === 0 ? -errno.ETIMEDOUT : ready
+  return result(c_accept4(listenFd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK))
+}
+
+function prepare(lengthBytes: number, controlBytes: number): Region {
+  const region = staging()
+  const { view, address } = region
+  setU64(view, Msghdr.msg_name, 0)
+  view.setUint32(Msghdr.msg_namelen, 0, true)
+  setU64(view, Msghdr.msg_iov, address + IOV_AT)
+  setU64(view, Msghdr.msg_iovlen, 1)
+  setU64(view, Msghdr.msg_control, controlBytes === 0 ? 0 : address + CONTROL_AT)
+  setU64(view, Msghdr.msg_controllen, controlBytes)
+  view.setInt32(Msghdr.msg_flags, 0, true)
+  setU64(view, IOV_AT, address + DATA_AT)
+  setU64(view, IOV_AT + 8, lengthBytes)
+  return region
+}
+
+/**
+ * Sends bytes, and file descriptors with the first of them. Does not wait.
+ *
+ * @param bytes at least one and at most SOCKET_BUFFER_BYTES
+ * @param fds at most SOCKET_MAX_FDS; the peer gets duplicates, the caller keeps its own
+ * @returns how many bytes went; fewer than given means that the rest, without the fds, must follow; or −errno
+ */
+export function sendmsg(fd: number, bytes: Uint8Array, fds: readonly number[] = []): number {
+  if (fds.length > SOCKET_MAX_FDS) return -errno.EINVAL
+  const length = Math.min(bytes.length, SOCKET_BUFFER_BYTES)
+  // an odd number of descriptors is padded to CMSG_SPACE
+  const region = prepare(length, fds.length === 0 ? 0 : (Cmsghdr.SIZE + 4 * fds.length + 7) & ~7)
+  if (fds.length > 0) {
+    setU64(region.view, CONTROL_AT + Cmsghdr.cmsg_len, Cmsghdr.SIZE + 4 * fds.length)
+    region.view.setInt32(CONTROL_AT + Cmsghdr.cmsg_level, SOL_SOCKET, true)
+    region.view.setInt32(CONTROL_AT + Cmsghdr.cmsg_type, SCM_RIGHTS, true)
+    fds.forEach((each, i) => region.view.setInt32(CONTROL_AT + Cmsghdr.SIZE + 4 * i, each, true))
+  }
+  region.bytes.set(length === bytes.length ? bytes : bytes.subarray(0, length), DATA_AT)
+  return result(c_sendmsg(fd, region.address, MSG_NOSIGNAL | MSG_DONTWAIT))
+}
+
+/**
+ * Receives bytes and the file descriptors that came with them. Does not wait.
+ *
+ * @param into filled from its start
+ * @param fds descriptors are appended, close-on-exec; the caller owns them
+ * @returns the number of bytes, 0 at the end of the stream, or −errno; −EMSGSIZE when descriptors
+ *   were lost, because more than SOCKET_MAX_FDS came or this process has no room for them: then
+ *   all that came are closed
+ */
+export function recvmsg(fd: number, into: Uint8Array, fds: number[]): number {
+  const { view, bytes, address } = prepare(Math.min(into.length, SOCKET_BUFFER_BYTES), CONTROL_BYTES)
+  const n = result(c_recvmsg(fd, address, MSG_CMSG_CLOEXEC | MSG_DONTWAIT))
+  if (n < 0) return n
+  const came: number[] = []
+  const controlEnd = view.getUint32(Msghdr.msg_controllen, true)
+  for (let at = 0; at + Cmsghdr.SIZE <= controlEnd;) {
+    const length = view.getUint32(CONTROL_AT + at + Cmsghdr.cmsg_len, true)
+    if (length < Cmsghdr.SIZE) break
+    if (view.getInt32(CONTROL_AT + at + Cmsghdr.cmsg_level, true) === SOL_SOCKET
+      && view.getInt32(CONTROL_AT + at + Cmsghdr.cmsg_type, true) === SCM_RIGHTS) {
+      for (let i = Cmsghdr.SIZE; i + 4 <= length; i += 4) came.push(view.getInt32(CONTROL_AT + at + i, true))
+    }
+    at += (length + 7) & ~7
+  }
+  if (view.getInt32(Msghdr.msg_flags, true) & MSG_CTRUNC) {
+    came.forEach(close)
+    return -errno.EMSGSIZE
+  }
+  fds.push(...came)
+  into.set(bytes.subarray(DATA_AT, DATA_AT + n))
+  return n
+}
+
+/** Looks whether something has arrived, and leaves it there. @returns 1; 0 at the end of the stream; −EAGAIN; −errno */
+export function peekByte(fd: number): number {
+  return result(c_recv(fd, staging().address, 1, MSG_PEEK | MSG_DONTWAIT))
+}
+
+/** Ends both directions: wakes whoever waits on the socket, here and at the peer. */
+export function shutdown(fd: number): number {
+  return result(c_shutdown(fd, SHUT_RDWR))
+}
