@@ -1,0 +1,292 @@
+/**
+ * The loop of one queue worker: takes requests from /dev/fuse, completions from the rings and
+ * commands from the main thread; polls for a while when there is nothing to do, then sleeps in
+ * epoll. Nothing here happens on a timer.
+ */
+import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
+import { errno } from '../errors.js'
+import { EmulatedQueue } from '../device/emulated-queue.js'
+import type { Handlers } from '../device/handlers.js'
+import { decodeInitAnswer } from '../fuse/init.js'
+import { FuseInHeader, FuseInitIn } from '../fuse/abi.js'
+import { Epoll, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLRDHUP, signalEventfd } from '../sys/io.js'
+import { viewRegion } from '../sys/memory.js'
+import { Counter, workerCounters } from './counters.js'
+import { HiprioQueue, type HiprioSink } from './hiprio-queue.js'
+import { HiprioRelay, HiprioRelayDrain } from './hiprio-relay.js'
+import { PollBudget } from './poll-budget.js'
+import { Received, RequestQueue } from './request-queue.js'
+import { RequestTrace, traceWanted } from './request-trace.js'
+import type { WorkerCommand, WorkerEvent, WorkerSetup } from './worker-protocol.js'
+
+const EPOLLET = 2 ** 31
+const TOKEN_FUSE = 0
+const TOKEN_CALL = 1
+const TOKEN_WAKE = 2
+const TOKEN_SOCKET = 3
+/** Requests read before completions are looked at again, so that neither side starves. */
+const BATCH = 16
+/** Looks at the ring, which are cheap, for each look at /dev/fuse, which is a system call. */
+const RING_LOOKS = 16
+
+export class QueueWorker {
+  readonly #setup: WorkerSetup
+  readonly #port: MessagePort
+  readonly #counters: Float64Array
+  readonly #queue: RequestQueue
+  /** Worker 0 owns hiprio; the others relay to it. */
+  readonly #hiprio: HiprioQueue | undefined
+  readonly #sink: HiprioSink
+  readonly #relays: HiprioRelayDrain[] = []
+  readonly #sleepFlag: Int32Array
+  readonly #emulated: EmulatedQueue | undefined
+  readonly #emulatedHiprio: EmulatedQueue | undefined
+  readonly #handlers: Handlers | undefined
+  readonly #trace: RequestTrace | null
+  readonly #epoll = new Epoll()
+  readonly #poll: PollBudget
+  #fuseOpen = true
+  #fuseArmed = false
+  #draining = false
+  #gone = false
+  #exit = false
+
+  /** @param handlers of the emulated device, when the backend is one */
+  constructor(setup: WorkerSetup, port: MessagePort, handlers: Handlers | undefined) {
+    this.#setup = setup
+    this.#port = port
+    this.#handlers = handlers
+    this.#counters = workerCounters(setup.counters, setup.index)
+    this.#sleepFlag = new Int32Array(setup.sleepFlag)
+    this.#trace = traceWanted(setup.traceJson) ? new RequestTrace(setup.traceJson, setup.index) : null
+    this.#poll = new PollBudget(setup.pollUs)
+    const region = viewRegion(setup.memoryAddress, setup.plan.lengthBytes)
+    const plan = setup.plan.workers[setup.index]!
+    const { backend, features } = setup
+    if (setup.index === 0) {
+      this.#hiprio = new HiprioQueue(region, setup.plan, features, this.#counters, () => this.#kickHiprio())
+      this.#sink = this.#hiprio
+      setup.relays.forEach((relay, i) => this.#relays.push(new HiprioRelayDrain(relay, setup.wakeFds[i + 1]!)))
+    } else {
+      this.#sink = new HiprioRelay(setup.relays[setup.index - 1]!, setup.sleepFlag, setup.wakeFds[0]!)
+    }
+    this.#queue = new RequestQueue(region, plan, features, setup.fuseFd, this.#counters, this.#sink, setup.init, {
+      initAnswered: (error, view, at) => this.#initAnswered(error, view, at),
+      destroyed: () => this.#post({ type: 'destroyed' }),
+    }, this.#trace)
+    if (handlers) {
+      this.#emulated = new EmulatedQueue(region, plan.ring, features, handlers)
+      if (this.#hiprio) this.#emulatedHiprio = new EmulatedQueue(region, setup.plan.hiprio, features, handlers)
+    }
+    this.#epoll.add(setup.wakeFd, EPOLLIN | EPOLLET, TOKEN_WAKE)
+    if (backend.kind === 'vhost-user') {
+      this.#epoll.add(backend.callFd, EPOLLIN | EPOLLET, TOKEN_CALL)
+      if (this.#hiprio) {
+        this.#epoll.add(backend.hiprioCallFd, EPOLLIN | EPOLLET, TOKEN_CALL)
+        this.#epoll.add(backend.socketFd, EPOLLRDHUP | EPOLLHUP | EPOLLERR, TOKEN_SOCKET)
+      }
+      // a kick that came while the ring was disabled is lost, so each ring is kicked once now
+      signalEventfd(backend.kickFd)
+      if (this.#hiprio) signalEventfd(backend.hiprioKickFd)
+      this.#queue.ring.disableCallbacks()
+      this.#hiprio?.ring.disableCallbacks()
+    }
+  }
+
+  #post(event: WorkerEvent): void {
+    this.#port.postMessage(event)
+  }
+
+  /** Serves until told to exit. Blocks the thread. */
+  run(): void {
+    this.#post({ type: 'ready' })
+    while (!this.#exit) {
+      if (this.#pass() > 0) continue
+      if (this.#pollForWork()) continue
+      this.#sleep()
+    }
+  }
+
+  /** One round over everything that can bring work. @returns how much there was */
+  #pass(): number {
+    let work = 0
+    if (this.#setup.backend.kind === 'vhost-user') work += this.#completions()
+    for (const relay of this.#relays) {
+      if (!relay.hasSome()) continue
+      work += relay.drainTo(this.#hiprio!)
+      this.#hiprio!.flush()
+    }
+    if (this.#fuseOpen) work += this.#requests()
+    if (this.#draining && this.#queue.inFlight === 0) {
+      this.#draining = false
+      this.#post({ type: 'drained' })
+    }
+    return work
+  }
+
+  #completions(): number {
+    const count = this.#queue.complete() + (this.#hiprio === undefined ? 0 : this.#hiprio.complete())
+    const broken = this.#queue.ring.broken || this.#hiprio?.ring.broken || this.#emulated?.ring.broken || ''
+    if (broken !== '' && !this.#gone) this.#deviceGone(`the device broke a ring: ${broken}`)
+    return count
+  }
+
+  #requests(): number {
+    let count = 0
+    for (; count < BATCH; count++) {
+      const received = this.#queue.receive()
+      if (received === Received.ONE) {
+        if (this.#queue.ring.kickNeeded()) this.#kick()
+        continue
+      }
+      if (received === Received.UNMOUNTED) this.#unmounted()
+      else if (received === Received.FULL) this.#counters[Counter.STALLS]!++
+      break
+    }
+    if (count > 0) this.#sink.flush()
+    return count
+  }
+
+  /** Tells the device that the request ring has something new. */
+  #kick(): void {
+    const { backend } = this.#setup
+    if (backend.kind === 'vhost-user') {
+      this.#counters[Counter.KICKS]!++
+      signalEventfd(backend.kickFd)
+    } else {
+      this.#emulated!.process()
+      this.#completions()
+    }
+  }
+
+  #kickHiprio(): void {
+    const { backend } = this.#setup
+    if (backend.kind === 'vhost-user') {
+      signalEventfd(backend.hiprioKickFd)
+    } else {
+      this.#emulatedHiprio!.process()
+      this.#hiprio!.complete()
+    }
+  }
+
+  /** Looks again for a bounded time. @returns whether there is work */
+  #pollForWork(): boolean {
+    if (!this.#poll.worthwhile || this.#gone || !this.#fuseOpen) return false
+    const ring = this.#setup.backend.kind === 'vhost-user' ? this.#queue.ring : undefined
+    this.#poll.start()
+    do {
+      if (ring !== undefined && this.#queue.inFlight > 0) {
+        for (let i = 0; i < RING_LOOKS; i++) if (ring.hasUsed()) return this.#pollWon()
+      }
+      if (this.#requests() > 0) return this.#pollWon()
+      if (!this.#fuseOpen) return true
+    } while (this.#poll.continues())
+    this.#counters[Counter.POLLS_LOST]!++
+    return false
+  }
+
+  #pollWon(): boolean {
+    this.#counters[Counter.POLLS_WON]!++
+    this.#poll.won()
+    return true
+  }
+
+  /**
+   * Sleeps until something happens. Notifications are on while it sleeps; what came between the
+   * last look and turning them on is looked for once more, since no notice of it may come.
+   */
+  #sleep(): void {
+    if (this.#hiprio) Atomics.store(this.#sleepFlag, 0, 1)
+    const vhost = this.#setup.backend.kind === 'vhost-user' && !this.#gone
+    const quiet = !vhost || (this.#queue.ring.enableCallbacks() && (this.#hiprio === undefined || this.#hiprio.ring.enableCallbacks()))
+    if (quiet && !this.#relays.some(relay => relay.hasSome())) {
+      this.#armFuse()
+      this.#trace?.flush()
+      this.#counters[Counter.IN_FLIGHT] = this.#queue.inFlight
+      this.#counters[Counter.SLEEPS]!++
+      this.#poll.sleeping()
+      const ready = this.#epoll.wait(-1)
+      this.#poll.woken()
+      for (let i = 0; i < ready; i++) {
+        const token = this.#epoll.token(i)
+        if (token === TOKEN_WAKE) this.#commands()
+        else if (token === TOKEN_SOCKET) this.#deviceGone('the backend closed its socket')
+      }
+    }
+    if (this.#hiprio) Atomics.store(this.#sleepFlag, 0, 0)
+    if (vhost) {
+      this.#queue.ring.disableCallbacks()
+      this.#hiprio?.ring.disableCallbacks()
+    }
+    this.#sink.flush()
+  }
+
+  /** Listens to /dev/fuse only while a request could be taken: else its readiness would never let us sleep. */
+  #armFuse(): void {
+    const wanted = this.#fuseOpen && this.#queue.hasRoom
+    if (wanted === this.#fuseArmed) return
+    if (wanted) this.#epoll.add(this.#setup.fuseFd, EPOLLIN | (this.#setup.wakeFds.length > 1 ? EPOLLEXCLUSIVE : 0), TOKEN_FUSE)
+    else this.#epoll.remove(this.#setup.fuseFd)
+    this.#fuseArmed = wanted
+  }
+
+  #unmounted(): void {
+    if (this.#fuseArmed) this.#epoll.remove(this.#setup.fuseFd)
+    this.#fuseArmed = false
+    this.#fuseOpen = false
+    this.#post({ type: 'unmounted' })
+  }
+
+  #initAnswered(error: number, view: DataView, at: number): void {
+    const request = this.#queue.lastInitAt + FuseInHeader.SIZE
+    this.#post({
+      type: 'init', error, answer: error === 0 ? decodeInitAnswer(view, at) : undefined,
+      offered: [view.getUint32(request + FuseInitIn.flags, true), view.getUint32(request + FuseInitIn.flags2, true)],
+    })
+  }
+
+  /** virtio_fs_remove, on this thread: nothing new goes to the device, what it had is failed. */
+  #deviceGone(reason: string): void {
+    if (this.#gone) return
+    if (this.#setup.backend.kind === 'vhost-user' && this.#hiprio) this.#epoll.remove(this.#setup.backend.socketFd)
+    this.#post({ type: 'gone', reason, failed: this.#fail(-errno.EIO) })
+  }
+
+  #fail(error: number): number {
+    this.#gone = true
+    // what the device answered before it went is still good
+    this.#queue.complete()
+    this.#queue.connected = false
+    this.#hiprio?.disconnect()
+    return this.#queue.failInFlight(error)
+  }
+
+  #commands(): void {
+    for (let message = receiveMessageOnPort(this.#port); message; message = receiveMessageOnPort(this.#port)) {
+      const command = message.message as WorkerCommand
+      switch (command.type) {
+        case 'stop-hiprio': this.#hiprio?.disconnect(); break
+        case 'drain': this.#draining = true; break
+        case 'send-destroy':
+          this.#queue.sendDestroy()
+          if (this.#queue.ring.kickNeeded()) this.#kick()
+          break
+        case 'stop':
+          this.#queue.connected = false
+          this.#hiprio?.disconnect()
+          break
+        case 'fail': this.#post({ type: 'failed', failed: this.#gone ? 0 : this.#fail(command.error) }); break
+        case 'exit': this.#exit = true; break
+      }
+    }
+  }
+
+  /** Frees what this thread made, in reverse order. */
+  close(): void {
+    this.#emulated?.close()
+    this.#emulatedHiprio?.close()
+    this.#handlers?.close()
+    this.#trace?.close()
+    this.#epoll.close()
+  }
+}

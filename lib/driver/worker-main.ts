@@ -1,0 +1,24 @@
+/** Entry of a queue worker's thread: makes its half of the device, serves, frees everything. */
+import { parentPort, workerData } from 'node:worker_threads'
+import type { Handlers } from '../device/handlers.js'
+import { releaseScratch } from '../sys/memory.js'
+import { QueueWorker } from './queue-worker.js'
+import type { WorkerSetup } from './worker-protocol.js'
+
+const setup = workerData as WorkerSetup
+const port = parentPort!
+
+async function createHandlers(): Promise<Handlers | undefined> {
+  if (setup.backend.kind !== 'emulated') return undefined
+  const module = await import(setup.backend.module) as { createHandlers(data: unknown): Handlers }
+  return module.createHandlers(setup.backend.data)
+}
+
+const worker = new QueueWorker(setup, port, await createHandlers())
+try {
+  worker.run()
+} finally {
+  worker.close()
+  releaseScratch()
+  port.postMessage({ type: 'exited' })
+}

@@ -1,0 +1,58 @@
+/** What the main thread and the queue workers say to each other. Control only: no request passes here. */
+import type { InitAnswer, InitPolicy } from '../fuse/init.js'
+import type { RingFeatures } from '../virtio/driver-ring.js'
+import type { MemoryPlan } from './memory-plan.js'
+
+/** How a worker reaches the device behind its rings. */
+export type WorkerBackend =
+  /** Another process: eventfds to notify each other, and its socket, whose end is the device's. */
+  | { kind: 'vhost-user', hiprioKickFd: number, hiprioCallFd: number, kickFd: number, callFd: number, socketFd: number }
+  /** On the worker's own thread: `module` exports `createHandlers(data)`. */
+  | { kind: 'emulated', module: string, data: unknown }
+
+/** Everything a worker starts with. Descriptors stay the main thread's, except `fuseFd`'s reads and writes. */
+export interface WorkerSetup {
+  index: number
+  fuseFd: number
+  /** Eventfd that makes the worker look at its messages. */
+  wakeFd: number
+  /** Wake-up eventfds of all workers, by index. */
+  wakeFds: number[]
+  memoryAddress: number
+  plan: MemoryPlan
+  features: RingFeatures
+  backend: WorkerBackend
+  init: InitPolicy
+  /** Longest time to poll before sleeping, in microseconds; 0 never polls. */
+  pollUs: number
+  counters: SharedArrayBuffer
+  /** One relay per worker that does not own hiprio, by index − 1. */
+  relays: SharedArrayBuffer[]
+  sleepFlag: SharedArrayBuffer
+  traceJson: string | undefined
+}
+
+export type WorkerCommand =
+  /** kill_sb step 1: stop hiprio and drop what is parked. */
+  | { type: 'stop-hiprio' }
+  /** Answer `drained` once nothing is in flight. */
+  | { type: 'drain' }
+  | { type: 'send-destroy' }
+  /** Stop the queues: later requests get ENOTCONN. */
+  | { type: 'stop' }
+  /** The device is gone: stop, and fail what is in flight with this negative errno. */
+  | { type: 'fail', error: number }
+  /** Free everything and end the thread. */
+  | { type: 'exit' }
+
+export type WorkerEvent =
+  | { type: 'ready' }
+  | { type: 'init', error: number, answer: InitAnswer | undefined, offered: readonly [number, number] }
+  /** read() on /dev/fuse says ENODEV, or the connection was aborted. */
+  | { type: 'unmounted' }
+  | { type: 'drained' }
+  | { type: 'destroyed' }
+  /** The backend closed its socket, or broke a ring; its requests were failed. */
+  | { type: 'gone', reason: string, failed: number }
+  | { type: 'failed', failed: number }
+  | { type: 'exited' }
