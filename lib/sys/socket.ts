@@ -43,8 +43,10 @@ const O_PATH = 0x200000
 
 /** Bytes that one call sends or receives at most. */
 export const SOCKET_BUFFER_BYTES = 8192
-/** File descriptors that one call sends or receives at most. */
+/** File descriptors that one call receives at most. */
 export const SOCKET_MAX_FDS = 32
+/** File descriptors that one call sends at most: the kernel's SCM_MAX_FD. */
+export const SOCKET_MAX_SEND_FDS = 253
 
 const Msghdr = defineStruct('msghdr', 56, {
   msg_name: 'u64', msg_namelen: 'u32', pad0: 'u32', msg_iov: 'u64', msg_iovlen: 'u64',
@@ -57,7 +59,7 @@ const SUN_PATH_BYTES = 108
 const CONTROL_BYTES = Cmsghdr.SIZE + 4 * SOCKET_MAX_FDS
 const IOV_AT = Msghdr.SIZE
 const CONTROL_AT = IOV_AT + 16
-const DATA_AT = 256
+const DATA_AT = 2048
 
 let buffer: Region | undefined
 
@@ -208,11 +210,11 @@ function prepare(lengthBytes: number, controlBytes: number): Region {
  * Sends bytes, and file descriptors with the first of them. Does not wait.
  *
  * @param bytes at least one and at most SOCKET_BUFFER_BYTES
- * @param fds at most SOCKET_MAX_FDS; the peer gets duplicates, the caller keeps its own
+ * @param fds at most SOCKET_MAX_SEND_FDS; the peer gets duplicates, the caller keeps its own
  * @returns how many bytes went; fewer than given means that the rest, without the fds, must follow; or −errno
  */
 export function sendmsg(fd: number, bytes: Uint8Array, fds: readonly number[] = []): number {
-  if (fds.length > SOCKET_MAX_FDS) return -errno.EINVAL
+  if (fds.length > SOCKET_MAX_SEND_FDS) return -errno.EINVAL
   const length = Math.min(bytes.length, SOCKET_BUFFER_BYTES)
   // an odd number of descriptors is padded to CMSG_SPACE
   const region = prepare(length, fds.length === 0 ? 0 : (Cmsghdr.SIZE + 4 * fds.length + 7) & ~7)

@@ -21,7 +21,7 @@ import { VhostUserConnection, type ConnectionOptions } from './connection.js'
 import { bits, Feature, hasBit, ProtocolFeature, WANTED_FEATURES, WANTED_PROTOCOL_FEATURES } from './features.js'
 import {
   payload, requestName, TRANSFER_PHASE_STOPPED, TRANSFER_STATE_LOAD, TRANSFER_STATE_SAVE, u64Payload, VHOST_USER_MAX_PAYLOAD,
-  VHOST_USER_MAX_REGIONS, VHOST_USER_NOFD, VhostUserConfig, VhostUserMemory, VhostUserMemoryRegion,
+  VHOST_USER_CONFIG_SPACE, VHOST_USER_MAX_REGIONS, VHOST_USER_NOFD, VhostUserConfig, VhostUserMemory, VhostUserMemoryRegion,
   VhostUserRequest as R, VhostUserTransferDeviceState, VhostUserU64, VhostVringAddr, VhostVringState, vringState,
 } from './message.js'
 
@@ -69,6 +69,10 @@ export interface RingOptions {
 
 type Stage = 'new' | 'negotiated' | 'owned' | 'memory'
 const STAGES: readonly Stage[] = ['new', 'negotiated', 'owned', 'memory']
+/** What leads to a stage. */
+const STEP: Record<Stage, string> = {
+  new: 'the connection', negotiated: 'the features are negotiated', owned: 'SET_OWNER', memory: 'SET_MEM_TABLE',
+}
 const MAX_RING_SIZE = 32768
 const MAX_QUEUES = 32768
 
@@ -152,7 +156,9 @@ export class VhostUserFrontend {
    */
   async getConfig(offset: number, size: number): Promise<Uint8Array> {
     this.#need(R.GET_CONFIG, 'negotiated', ProtocolFeature.CONFIG)
-    if (size < 1 || VhostUserConfig.SIZE + size > VHOST_USER_MAX_PAYLOAD) throw new UsageError(`GET_CONFIG of ${size} bytes`)
+    if (size < 1 || VhostUserConfig.SIZE + size > VHOST_USER_MAX_PAYLOAD || offset + size > VHOST_USER_CONFIG_SPACE) {
+      throw new UsageError(`GET_CONFIG of ${size} bytes at ${offset}`)
+    }
     const { bytes, view } = payload(VhostUserConfig.SIZE + size)
     view.setUint32(VhostUserConfig.offset, offset, true)
     view.setUint32(VhostUserConfig.size, size, true)
@@ -322,7 +328,9 @@ export class VhostUserFrontend {
 
   #need(request: number, stage: Stage, protocolFeature?: number): void {
     const name = requestName(request)
-    if (STAGES.indexOf(this.#stage) < STAGES.indexOf(stage)) throw new UsageError(`${name} before ${BEFORE[stage]}`)
+    const reached = STAGES.indexOf(this.#stage)
+    const missing = STAGES[reached + 1]
+    if (missing && reached < STAGES.indexOf(stage)) throw new UsageError(`${name} before ${STEP[missing]}`)
     if (protocolFeature !== undefined && !this.#has(protocolFeature)) {
       const feature = Object.entries(ProtocolFeature).find(([, bit]) => bit === protocolFeature)?.[0]
       throw new UsageError(`${name}: the protocol feature ${feature} is not negotiated`)
@@ -354,8 +362,4 @@ export class VhostUserFrontend {
       }
     }
   }
-}
-
-const BEFORE: Record<Stage, string> = {
-  new: 'connect', negotiated: 'the features are negotiated', owned: 'SET_OWNER', memory: 'SET_MEM_TABLE',
 }

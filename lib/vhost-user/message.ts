@@ -95,6 +95,8 @@ export const VHOST_USER_RESERVED_FLAGS = ~0xf
 /** Limits of rust-vmm/vhost, which closes the connection on anything larger. */
 export const VHOST_USER_MAX_PAYLOAD = 4096
 export const VHOST_USER_MAX_FDS = 32
+/** Bytes of configuration space that GET_CONFIG can address (VHOST_USER_CONFIG_SIZE of rust-vmm/vhost). */
+export const VHOST_USER_CONFIG_SPACE = 4096
 /** QEMU's VHOST_MEMORY_BASELINE_NREGIONS: what every backend accepts. */
 export const VHOST_USER_MAX_REGIONS = 8
 
