@@ -56,13 +56,17 @@ export class PeerGoneError extends Error {
   }
 }
 
-/** Wrong usage: an option, an argument, or a state in which the call makes no sense. */
+/**
+ * Wrong usage. The code says of what: EINVAL for an option or an argument, or a state in which the
+ * call makes no sense; another one for a thing named by them that is not there or not fit.
+ */
 export class UsageError extends Error {
-  readonly code = 'EINVAL'
+  readonly code: string
 
-  constructor(message: string) {
+  constructor(message: string, code = 'EINVAL') {
     super(message)
     this.name = 'UsageError'
+    this.code = code
   }
 }
 

@@ -15,6 +15,13 @@ const c_poll = bind('int poll(uintptr_t, uint64_t, int)')
 const c_pollAsync = bindAsync('int poll(uint8_t *, uint64_t, int)')
 const c_sched_yield = bind('int sched_yield()')
 
+const c_dup2 = bind('int dup2(int, int)')
+
+/** Makes `to` a second descriptor of what `from` is. */
+export function dup2(from: number, to: number): number {
+  return result(c_dup2(from, to))
+}
+
 export function close(fd: number): number {
   return result(c_close(fd))
 }

@@ -1,0 +1,37 @@
+/**
+ * What stands between the driver and a device: how it is found, how its rings are set up and
+ * stopped. The data path does not pass here; it is in the rings themselves.
+ */
+import type { RingFeatures } from '../virtio/driver-ring.js'
+import type { MemoryPlan } from './memory-plan.js'
+import type { WorkerBackend } from './worker-protocol.js'
+
+/** What a probe of the device found. */
+export interface DeviceInfo {
+  tag: string
+  /** Request queues that the device offers, at least 1. */
+  requestQueues: number
+  features: RingFeatures
+  /** For people: names of the negotiated virtio features and protocol features. */
+  featureNames: string[]
+  protocolFeatureNames: string[]
+  offeredFeatureNames: string[]
+  offeredProtocolFeatureNames: string[]
+}
+
+/** The shared memory of a device. */
+export interface DeviceMemory {
+  memfd: number
+  address: number
+  plan: MemoryPlan
+}
+
+export interface Transport {
+  readonly info: DeviceInfo
+  /** Hands memory and rings to the device and starts it. @returns one entry per worker */
+  start(memory: DeviceMemory): Promise<WorkerBackend[]>
+  /** Stops the rings. The device must have nothing in flight. */
+  stop(): Promise<void>
+  /** Frees everything, whatever state it is in. */
+  close(): Promise<void>
+}

@@ -1,0 +1,267 @@
+/**
+ * A virtio-fs device instance and its life: probe, mount, kill_sb, remove. Port of struct
+ * virtio_fs and of virtio_fs_probe, virtio_fs_setup_vqs, virtio_fs_fill_super, virtio_kill_sb and
+ * virtio_fs_remove (fs/fuse/virtio_fs.c).
+ *
+ * The main thread owns it and does control only; requests are the workers' business. Every wait
+ * has a deadline, so that a dead device never hangs an unmount.
+ */
+import { EventEmitter, once } from 'node:events'
+import createDebug from 'debug'
+import { errno, errorLine, PeerGoneError } from '../errors.js'
+import { explainInitRefusal, type InitAnswer, type InitPolicy } from '../fuse/init.js'
+import { close } from '../sys/io.js'
+import { createMemfd, mapShared, unmap } from '../sys/memory.js'
+import { allocateCounters } from './counters.js'
+import { Disposer } from './disposer.js'
+import { allocateRelay, allocateSleepFlag } from './hiprio-relay.js'
+import { planMemory, MAX_WRITE, type MemoryPlan } from './memory-plan.js'
+import { TraceFile } from './request-trace.js'
+import { TagRegistry } from './tag-registry.js'
+import type { Transport } from './transport.js'
+import { WorkerHandle } from './worker-handle.js'
+import type { WorkerEvent } from './worker-protocol.js'
+
+const debug = createDebug('virtiofs:driver')
+
+/** Devices of this process (virtio_fs_instances). */
+export const instances = new TagRegistry<VirtioFs>()
+
+export interface VirtioFsOptions {
+  /** Request queues to use; the device and this number cap each other. */
+  queues: number
+  /** Ring entries, a power of two from 4 to 1024. */
+  queueSize: number
+  /** Longest poll before sleeping, in microseconds; 0 never polls. */
+  pollUs: number
+  /** Deadline of each step of an unmount, in milliseconds. */
+  timeoutMs: number
+  traceJson: string | undefined
+}
+
+/** Large buffers per worker: how many requests with more than a page of payload it has in flight. */
+const LARGE_BUFFERS = 32
+
+interface Events {
+  /** The last user is gone: read() on /dev/fuse says ENODEV. */
+  unmounted: []
+  /** The device is gone while mounted. */
+  gone: [reason: string]
+}
+
+export class VirtioFs extends EventEmitter<Events> {
+  readonly transport: Transport
+  readonly counters: SharedArrayBuffer
+  readonly queues: number
+  /** The device's answer to INIT, once it came. */
+  init: InitAnswer | undefined
+  gone = ''
+
+  readonly #options: VirtioFsOptions
+  readonly #plan: MemoryPlan
+  readonly #resources = new Disposer()
+  readonly #trace: TraceFile | undefined
+  #workers: WorkerHandle[] = []
+  #memory = { memfd: -1, address: 0 }
+  #started = false
+  #unmounted = false
+
+  private constructor(transport: Transport, options: VirtioFsOptions) {
+    super()
+    this.transport = transport
+    this.#options = options
+    this.queues = Math.min(transport.info.requestQueues, options.queues)
+    this.#plan = planMemory({ queues: this.queues, queueSize: options.queueSize, indirectDesc: transport.info.features.indirectDesc, largeBuffers: LARGE_BUFFERS })
+    this.counters = allocateCounters(this.queues)
+    this.#trace = options.traceJson === undefined ? undefined : new TraceFile(options.traceJson)
+  }
+
+  /**
+   * Brings a probed device online: memory, rings, tag (virtio_fs_probe).
+   *
+   * @param transport probed; owned by the instance from now on, also when this throws
+   * @throws TagInUseError; SyscallError; ProtocolError; PeerGoneError
+   */
+  static async create(transport: Transport, options: VirtioFsOptions): Promise<VirtioFs> {
+    let fs: VirtioFs
+    try {
+      fs = new VirtioFs(transport, options)
+    } catch (error) {
+      await transport.close()
+      throw error
+    }
+    fs.#resources.push('trace', () => fs.#trace?.close())
+    fs.#resources.push('transport', () => transport.close())
+    try {
+      await fs.#probe()
+    } catch (error) {
+      await fs.#resources.dispose()
+      throw error
+    }
+    return fs
+  }
+
+  get tag(): string {
+    return this.transport.info.tag
+  }
+
+  event(name: string, detail: object = {}): void {
+    debug('%s %o', name, detail)
+    this.#trace?.write({ event: name, ...detail })
+    this.#trace?.flush()
+  }
+
+  async #probe(): Promise<void> {
+    const { info } = this.transport
+    this.event('probe', { tag: info.tag, request_queues: info.requestQueues })
+    this.event('negotiation', { features: info.featureNames, protocol_features: info.protocolFeatureNames })
+    instances.add(this.tag, this)
+    this.#resources.push('tag', () => instances.remove(this.tag, this))
+    const { lengthBytes } = this.#plan
+    this.#memory.memfd = createMemfd('virtiofs-bridge', lengthBytes)
+    this.#resources.push('memfd', () => { close(this.#memory.memfd) })
+    this.#memory.address = mapShared(this.#memory.memfd, lengthBytes)
+    this.#resources.push('memory', () => unmap(this.#memory.address, lengthBytes))
+  }
+
+  /**
+   * Starts the queues on a mounted FUSE connection and waits for INIT (virtio_fs_fill_super).
+   *
+   * @param fuseFds one per queue, clones of one connection; they stay the caller's
+   * @param init how INIT is adapted to the mount
+   * @throws Error when the device refuses INIT, is gone, or does not answer in time
+   */
+  async start(fuseFds: number[], init: Omit<InitPolicy, 'maxWrite' | 'maxBackground'>): Promise<InitAnswer> {
+    const backends = await this.transport.start({ ...this.#memory, plan: this.#plan })
+    this.#started = true
+    this.event('queues', { hiprio: 1, request: this.queues, size: this.#options.queueSize })
+    const relays = fuseFds.slice(1).map(() => allocateRelay())
+    const sleepFlag = allocateSleepFlag()
+    const handles = fuseFds.map(() => new WorkerHandle())
+    this.#workers = handles
+    const wakeFds = handles.map(handle => handle.wakeFd)
+    // only worker 0 until INIT is answered: nothing else can come before that
+    const answered = this.#initAnswer()
+    answered.catch(() => {})
+    for (const [index, handle] of handles.entries()) {
+      handle.on('event', event => this.#workerEvent(event))
+      await handle.start({
+        index, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory.address, plan: this.#plan,
+        features: this.transport.info.features, backend: backends[index]!,
+        init: { ...init, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(LARGE_BUFFERS - 4, this.#options.queueSize / 2)) },
+        pollUs: this.#options.pollUs, counters: this.counters, relays, sleepFlag, traceJson: this.#options.traceJson,
+      })
+    }
+    this.init = await answered
+    return this.init
+  }
+
+  async #initAnswer(): Promise<InitAnswer> {
+    const event = await this.#within('FUSE_INIT', new Promise<WorkerEvent>((resolve, reject) => {
+      this.once('gone', reason => reject(new PeerGoneError(`${reason} before it answered FUSE_INIT`)))
+      this.#workers[0]!.on('event', event => { if (event.type === 'init') resolve(event) })
+    }))
+    if (event.type !== 'init') throw new TypeError('not an init event')
+    this.event('init', { error: event.error, ...event.answer })
+    if (event.answer === undefined) throw new PeerGoneError(explainInitRefusal(event.error, event.offered), 'ECONNREFUSED')
+    return event.answer
+  }
+
+  #workerEvent(event: WorkerEvent): void {
+    if (event.type === 'unmounted' && !this.#unmounted) {
+      this.#unmounted = true
+      this.event('unmounted')
+      this.emit('unmounted')
+    } else if (event.type === 'gone') {
+      this.remove(event.reason, event.failed)
+    }
+  }
+
+  /**
+   * The device is gone (virtio_fs_remove): unlists the tag, stops the queues, fails what is in
+   * flight. Callers get EIO, later ones ENOTCONN; the mount stays until it is unmounted.
+   */
+  remove(reason: string, alreadyFailed = 0): void {
+    if (this.gone !== '') return
+    this.gone = reason
+    instances.remove(this.tag, this)
+    this.event('remove', { reason, failed: alreadyFailed })
+    for (const worker of this.#workers) worker.send({ type: 'fail', error: -errno.EIO })
+    this.emit('gone', reason)
+  }
+
+  /**
+   * Ends the session of an unmounted file system in the order of virtio_kill_sb, then frees the
+   * device. Safe in every state; never throws.
+   */
+  async killSb(): Promise<void> {
+    if (this.#workers.length > 0 && this.#started) {
+      try {
+        await this.#killSb()
+      } catch (error) {
+        // the rest of the order makes no sense with a device that does not answer
+        this.event('kill_sb.failed', { error: errorLine(error) })
+        this.remove(errorLine(error))
+      }
+    }
+    await this.#free()
+  }
+
+  async #killSb(): Promise<void> {
+    const all = this.#workers
+    const [first] = all
+    first!.send({ type: 'stop-hiprio' })
+    this.event('kill_sb.stop_hiprio')
+    await this.#drain()
+    this.event('kill_sb.drained')
+    if (this.init !== undefined && this.gone === '') {
+      await this.#within('FUSE_DESTROY', first!.request({ type: 'send-destroy' }, 'destroyed'))
+      this.event('kill_sb.destroy')
+    }
+    for (const worker of all) worker.send({ type: 'stop' })
+    this.event('kill_sb.stop_queues')
+    await this.#drain()
+    this.event('kill_sb.drained_again')
+  }
+
+  async #drain(): Promise<void> {
+    await this.#within('what is in flight', Promise.all(this.#workers.map(worker => worker.request({ type: 'drain' }, 'drained'))))
+  }
+
+  /** Waits, but not for ever, and not for a device that is gone. */
+  async #within<T>(what: string, promise: Promise<T>): Promise<T> {
+    const { timeoutMs } = this.#options
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new PeerGoneError(`the device did not answer ${what} within ${timeoutMs / 1000} s`, 'ETIMEDOUT')), timeoutMs)
+    })
+    try {
+      return await Promise.race([promise, late])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** Stops the rings, ends the threads, frees memory and descriptors: set-up in reverse. */
+  async #free(): Promise<void> {
+    const workers = this.#workers
+    this.#workers = []
+    if (this.#started && this.gone === '') {
+      try {
+        await this.transport.stop()
+        this.event('kill_sb.stop_rings')
+      } catch (error) {
+        this.event('kill_sb.stop_rings', { error: errorLine(error) })
+      }
+    }
+    this.#started = false
+    for (const worker of workers) await worker.end()
+    this.event('freed')
+    await this.#resources.dispose()
+  }
+
+  /** Resolves when the file system is unmounted. */
+  async untilUnmounted(): Promise<void> {
+    if (!this.#unmounted) await once(this, 'unmounted')
+  }
+}

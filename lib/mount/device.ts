@@ -1,0 +1,79 @@
+/** From a source to a probed device: which transport, and what has to be started for it. */
+import { EmulatedTransport } from '../driver/emulated-transport.js'
+import type { Transport } from '../driver/transport.js'
+import { VhostUserTransport } from '../driver/vhost-user-transport.js'
+import { closePassthrough, openPassthrough } from '../device/passthrough/shared.js'
+import { PeerGoneError, UsageError } from '../errors.js'
+import { VhostUserFrontend } from '../vhost-user/frontend.js'
+import type { MountOptions } from './options.js'
+import type { Source } from './source.js'
+import { Virtiofsd } from './virtiofsd.js'
+
+/**
+ * Reaches the device that a source names.
+ *
+ * @throws UsageError, ProtocolError, PeerGoneError, SyscallError: one line each
+ */
+export async function probeDevice(source: Source, options: MountOptions): Promise<Transport> {
+  if (source.kind === 'socket') {
+    if (options.backend !== undefined) throw new UsageError('backend=virtiofsd needs a directory as its source, not a socket')
+    return await VhostUserTransport.probe(VhostUserFrontend.connect(source.path), source.tag)
+  }
+  return options.backend === 'virtiofsd' ? await startVirtiofsd(source.path, source.tag, options) : emulate(source.path, source.tag, options)
+}
+
+async function startVirtiofsd(directory: string, tag: string, options: MountOptions): Promise<Transport> {
+  const virtiofsd = await Virtiofsd.start(directory, tag, options)
+  try {
+    const transport = await VhostUserTransport.probe(virtiofsd.frontend, tag)
+    return new BackendTransport(transport, virtiofsd)
+  } catch (error) {
+    virtiofsd.frontend.close()
+    await virtiofsd.end()
+    const said = virtiofsd.said()
+    if (said !== '' && error instanceof PeerGoneError) throw new PeerGoneError(`virtiofsd ended: ${said.split('\n').at(-1)!}`)
+    throw error
+  }
+}
+
+/** A vhost-user device whose process is ours. */
+class BackendTransport implements Transport {
+  readonly info
+  readonly #transport: Transport
+  readonly #backend: Virtiofsd
+
+  constructor(transport: Transport, backend: Virtiofsd) {
+    this.info = transport.info
+    this.#transport = transport
+    this.#backend = backend
+  }
+
+  start(...args: Parameters<Transport['start']>): ReturnType<Transport['start']> {
+    return this.#transport.start(...args)
+  }
+
+  stop(): Promise<void> {
+    return this.#transport.stop()
+  }
+
+  async close(): Promise<void> {
+    await this.#transport.close()
+    await this.#backend.end()
+  }
+}
+
+/** More queues than this make no sense on any machine: each has a thread and its buffers. */
+const MAX_EMULATED_QUEUES = 16
+
+function emulate(directory: string, tag: string, options: MountOptions): Transport {
+  const shared = openPassthrough({
+    root: directory, cache: options.cache ?? 'auto', writeback: options.writeback ?? false,
+    xattr: (options.xattr ?? false) || (options.posixAcl ?? false), posixAcl: options.posixAcl ?? false,
+    readonly: options.readonly ?? false, allowDirectIo: options.allowDirectIo ?? false, readdirplus: options.readdirplus ?? true,
+  })
+  return new EmulatedTransport(tag, MAX_EMULATED_QUEUES, {
+    module: new URL('../device/passthrough-handlers.js', import.meta.url).href,
+    data: shared,
+    close: () => closePassthrough(shared),
+  })
+}

@@ -1,0 +1,144 @@
+/** A host mount of a virtio-fs device: set-up, and the ways it ends. */
+import { EventEmitter } from 'node:events'
+import { errno, UsageError } from '../errors.js'
+import type { InitAnswer } from '../fuse/init.js'
+import { VirtioFs } from '../driver/virtio-fs.js'
+import { KernelMount, unmountError } from './dev-fuse.js'
+import { probeDevice } from './device.js'
+import { prepareMountpoint } from './mountpoint.js'
+import { pollMicroseconds, type MountOptions } from './options.js'
+import { parseSource } from './source.js'
+
+export interface MountRequest {
+  /** A directory, `unix:PATH`, a socket, or a tag with `options.socket`. */
+  source: string
+  mountpoint: string
+  options?: MountOptions
+}
+
+export interface UnmountOptions {
+  /** Detach now and end when the last user is gone, instead of failing with EBUSY. */
+  lazy?: boolean
+  /** Abort what is in use: its users get errors. */
+  abort?: boolean
+}
+
+const DEFAULT_QUEUE_SIZE = 128
+const DEFAULT_TIMEOUT_S = 10
+
+interface Events {
+  /** The device is gone; the mount answers ENOTCONN until it is unmounted. */
+  gone: [reason: string]
+}
+
+/** A live mount. */
+export class Mount extends EventEmitter<Events> {
+  readonly source: string
+  readonly mountpoint: string
+  /** Resolves once the mount has ended, whoever unmounted it, and everything is freed. */
+  readonly closed: Promise<void>
+  readonly #fs: VirtioFs
+  readonly #kernel: KernelMount
+
+  /** @internal */
+  constructor(source: string, fs: VirtioFs, kernel: KernelMount) {
+    super()
+    this.source = source
+    this.mountpoint = kernel.mountpoint
+    this.#fs = fs
+    this.#kernel = kernel
+    fs.on('gone', reason => this.emit('gone', reason))
+    this.closed = this.#end()
+  }
+
+  /** virtio-fs tag of the device. */
+  get tag(): string {
+    return this.#fs.tag
+  }
+
+  /** The device's answer to FUSE_INIT. */
+  get init(): InitAnswer {
+    return this.#fs.init!
+  }
+
+  /** Why the device is gone, or ''. */
+  get gone(): string {
+    return this.#fs.gone
+  }
+
+  async #end(): Promise<void> {
+    await this.#fs.untilUnmounted()
+    await this.#fs.killSb()
+    this.#kernel.close()
+  }
+
+  /**
+   * Unmounts and waits until everything is freed: drains, sends FUSE_DESTROY, stops the device.
+   *
+   * @throws SyscallError EBUSY while the mount is in use, unless `lazy` or `abort`
+   */
+  async unmount(options: UnmountOptions = {}): Promise<void> {
+    if (this.#kernel.mounted) {
+      if (options.abort) await this.#kernel.abort()
+      let error = await this.#kernel.unmount()
+      if (error === -errno.EBUSY && (options.lazy || options.abort)) error = await this.#kernel.unmount(true)
+      if (error < 0) throw unmountError(this.mountpoint, error)
+    }
+    await this.closed
+  }
+
+  /** Aborts the connection, for a mount that was detached and whose users do not go. */
+  async abort(): Promise<void> {
+    await this.#kernel.abort()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.unmount({ lazy: true })
+  }
+}
+
+function checkRights(options: MountOptions): { allowOther: boolean, defaultPermissions: boolean } {
+  const root = process.getuid!() === 0
+  return { allowOther: options.allowOther ?? root, defaultPermissions: options.defaultPermissions ?? true }
+}
+
+/**
+ * Mounts a virtio-fs device on the host. The mount is usable when this resolves, also by
+ * synchronous calls of this process: requests are served by threads of their own.
+ *
+ * @throws UsageError, SyscallError, ProtocolError, PeerGoneError; nothing is left behind then
+ */
+export async function mount({ source, mountpoint, options = {} }: MountRequest): Promise<Mount> {
+  const parsed = parseSource(source, options)
+  const target = await prepareMountpoint(mountpoint)
+  const rights = checkRights(options)
+  const queueSize = options.queueSize ?? DEFAULT_QUEUE_SIZE
+  if (queueSize < 4 || queueSize > 1024 || (queueSize & (queueSize - 1)) !== 0) {
+    throw new UsageError(`queue_size is ${queueSize}, expected a power of two from 4 to 1024`)
+  }
+  const fs = await VirtioFs.create(await probeDevice(parsed, options), {
+    queues: options.queues ?? 1,
+    queueSize,
+    pollUs: pollMicroseconds(options.poll),
+    timeoutMs: (options.timeout ?? DEFAULT_TIMEOUT_S) * 1000,
+    traceJson: options.traceJson,
+  })
+  let kernel: KernelMount
+  try {
+    kernel = await KernelMount.mount({
+      source: options.fsname ?? source, mountpoint: target.path, mode: target.mode, flags: options.mountFlags ?? 0, ...rights,
+    }, fs.queues)
+  } catch (error) {
+    await fs.killSb()
+    throw error
+  }
+  try {
+    await fs.start(kernel.fuseFds, { defaultPermissions: rights.defaultPermissions })
+    return new Mount(source, fs, kernel)
+  } catch (error) {
+    await kernel.unmount(true)
+    await fs.killSb()
+    kernel.close()
+    throw error
+  }
+}

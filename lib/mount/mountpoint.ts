@@ -1,0 +1,56 @@
+/** Checks of a mount point before anything is set up. */
+import { realpathSync, statSync } from 'node:fs'
+import { basename, dirname, join, resolve } from 'node:path'
+import { errorLine, UsageError } from '../errors.js'
+import { MNT_DETACH, unmountFileSystem } from '../sys/mount.js'
+import { findMount, FS_TYPE } from './mountinfo.js'
+
+/** Resolves a mount point whose own last part may be a dead mount, which realpath(3) cannot enter. */
+export function resolveMountpoint(path: string): string {
+  const absolute = resolve(path)
+  try {
+    return realpathSync(absolute)
+  } catch {
+    try {
+      return join(realpathSync(dirname(absolute)), basename(absolute))
+    } catch {
+      return absolute
+    }
+  }
+}
+
+/**
+ * Checks that a file system can be mounted here, and clears away a mount of ours whose process has
+ * died.
+ *
+ * @returns the path to mount on, and its st_mode
+ * @throws UsageError: missing, not a directory, already mounted
+ */
+export async function prepareMountpoint(path: string): Promise<{ path: string, mode: number }> {
+  const target = resolveMountpoint(path)
+  const mounted = findMount(target)
+  if (mounted?.type === FS_TYPE) {
+    if (isAlive(target)) throw new UsageError(`${path} is already mounted (${mounted.source})`, 'EBUSY')
+    await unmountFileSystem(target, MNT_DETACH)
+  }
+  let stat
+  try {
+    stat = statSync(target)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new UsageError(code === 'ENOENT' ? `mount point ${path} does not exist` : `mount point ${path}: ${errorLine(error)}`, code ?? 'EIO')
+  }
+  if (!stat.isDirectory()) throw new UsageError(`mount point ${path} is not a directory`, 'ENOTDIR')
+  return { path: target, mode: stat.mode }
+}
+
+/** A mount whose process has died answers ENOTCONN, or ECONNABORTED after an abort. */
+function isAlive(target: string): boolean {
+  try {
+    statSync(target)
+    return true
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    return code !== 'ENOTCONN' && code !== 'ECONNABORTED'
+  }
+}

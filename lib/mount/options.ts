@@ -1,0 +1,177 @@
+/**
+ * Mount options: one table, read by the parser of `-o`, by --help and by the library's checks.
+ * Names follow mount(8), virtiofsd and the FUSE tools.
+ */
+import { UsageError } from '../errors.js'
+import * as sys from '../sys/mount.js'
+
+/** Options of a mount as the library takes them. Everything has a default. */
+export interface MountOptions {
+  /** virtio-fs tag; read from the device where it has one. */
+  tag?: string
+  /** vhost-user socket, when the source is a tag. */
+  socket?: string
+  /** Start and end a virtiofsd over the source directory, instead of the emulated device. */
+  backend?: 'virtiofsd'
+  /** The virtiofsd to start; default: $VIRTIOFSD, then the usual places. */
+  virtiofsd?: string
+  /** Sandbox of a virtiofsd that we start. */
+  sandbox?: 'none' | 'chroot' | 'namespace'
+  /** Request queues; capped by the device. Default 1. */
+  queues?: number
+  /** Entries of a ring: a power of two from 4 to 1024. Default 128. */
+  queueSize?: number
+  /** Microseconds to poll before sleeping, at most; `auto` adapts below 200, `off` never polls. */
+  poll?: 'auto' | 'off' | number
+  cache?: 'auto' | 'always' | 'metadata' | 'never'
+  writeback?: boolean
+  xattr?: boolean
+  posixAcl?: boolean
+  allowDirectIo?: boolean
+  readdirplus?: boolean
+  readonly?: boolean
+  /** Seconds that the device has for each step of mounting and unmounting. Default 10. */
+  timeout?: number
+  /** Append a JSON record per request and lifecycle event to this file. */
+  traceJson?: string
+  /** Source shown in mount tables. Default: the source. */
+  fsname?: string
+  /** Let other users in. Default: as root yes. */
+  allowOther?: boolean
+  /** Let the kernel check permissions. Default yes. */
+  defaultPermissions?: boolean
+  /** MS_* flags of mount(2). */
+  mountFlags?: number
+}
+
+type Key = Exclude<keyof MountOptions, 'mountFlags'>
+
+interface OptionRow {
+  name: string
+  key: Key
+  /** Placeholder of the value; none for a switch. */
+  value?: string
+  /** What a switch sets; default true. */
+  set?: boolean
+  choices?: readonly string[]
+  parse?: (text: string, name: string) => unknown
+  help: string
+}
+
+function positiveInteger(text: string, name: string): number {
+  const number = Number(text)
+  if (!/^\d+$/.test(text) || number < 1) throw new UsageError(`option ${name}=${text}: expected a whole number from 1`)
+  return number
+}
+
+function seconds(text: string, name: string): number {
+  const number = Number(text)
+  if (text === '' || !(number > 0) || number > 86400) throw new UsageError(`option ${name}=${text}: expected seconds from more than 0 to 86400`)
+  return number
+}
+
+function poll(text: string, name: string): 'auto' | 'off' | number {
+  if (text === 'auto' || text === 'off') return text
+  if (!/^\d+$/.test(text)) throw new UsageError(`option ${name}=${text}: expected auto, off or microseconds`)
+  return Number(text)
+}
+
+export const optionTable: readonly OptionRow[] = [
+  { name: 'tag', key: 'tag', value: 'TAG', help: 'virtio-fs tag, at most 36 bytes (default: the device\'s, else the last part of the source)' },
+  { name: 'socket', key: 'socket', value: 'PATH', help: 'vhost-user socket of the device, when the source is a tag' },
+  { name: 'backend', key: 'backend', value: 'virtiofsd', choices: ['virtiofsd'], help: 'start a virtiofsd over the source directory, and end it' },
+  { name: 'virtiofsd', key: 'virtiofsd', value: 'PATH', help: 'the virtiofsd to start (default: $VIRTIOFSD, then $PATH and the usual places)' },
+  { name: 'sandbox', key: 'sandbox', value: 'MODE', choices: ['none', 'chroot', 'namespace'], help: 'its sandbox (default: namespace)' },
+  { name: 'queues', key: 'queues', value: 'N', parse: positiveInteger, help: 'request queues, each with a thread of its own (default: 1; capped by the device)' },
+  { name: 'queue_size', key: 'queueSize', value: 'N', parse: positiveInteger, help: 'ring entries: a power of two from 4 to 1024 (default: 128)' },
+  { name: 'poll', key: 'poll', value: 'auto|off|USEC', parse: poll, help: 'how long to poll before sleeping (default: auto, at most 200 microseconds)' },
+  { name: 'cache', key: 'cache', value: 'POLICY', choices: ['auto', 'always', 'metadata', 'never'], help: 'caching policy, as virtiofsd\'s (default: auto)' },
+  { name: 'writeback', key: 'writeback', help: 'cache writes in the kernel' },
+  { name: 'xattr', key: 'xattr', help: 'extended attributes' },
+  { name: 'posix_acl', key: 'posixAcl', help: 'POSIX ACLs; implies xattr' },
+  { name: 'allow_direct_io', key: 'allowDirectIo', help: 'pass O_DIRECT on to the shared directory' },
+  { name: 'no_readdirplus', key: 'readdirplus', set: false, help: 'do without READDIRPLUS' },
+  { name: 'timeout', key: 'timeout', value: 'SECONDS', parse: seconds, help: 'deadline of each step of mounting and unmounting (default: 10)' },
+  { name: 'trace_json', key: 'traceJson', value: 'FILE', help: 'append a JSON record per request and lifecycle event' },
+  { name: 'fsname', key: 'fsname', value: 'NAME', help: 'source to show in mount tables' },
+  { name: 'allow_other', key: 'allowOther', help: 'let other users in (default as root)' },
+  { name: 'no_allow_other', key: 'allowOther', set: false, help: 'only the user who mounted' },
+  { name: 'default_permissions', key: 'defaultPermissions', help: 'the kernel checks permissions (default)' },
+  { name: 'no_default_permissions', key: 'defaultPermissions', set: false, help: 'only the device checks permissions' },
+]
+
+/** Flags of mount(2) by their name in mount(8): [set, clear]. */
+const mountFlagTable: Record<string, [set: number, clear: number]> = {
+  ro: [sys.MS_RDONLY, 0], rw: [0, sys.MS_RDONLY],
+  nosuid: [sys.MS_NOSUID, 0], suid: [0, sys.MS_NOSUID],
+  nodev: [sys.MS_NODEV, 0], dev: [0, sys.MS_NODEV],
+  noexec: [sys.MS_NOEXEC, 0], exec: [0, sys.MS_NOEXEC],
+  sync: [sys.MS_SYNCHRONOUS, 0], async: [0, sys.MS_SYNCHRONOUS],
+  dirsync: [sys.MS_DIRSYNC, 0],
+  noatime: [sys.MS_NOATIME, 0], atime: [0, sys.MS_NOATIME],
+  nodiratime: [sys.MS_NODIRATIME, 0], diratime: [0, sys.MS_NODIRATIME],
+  relatime: [sys.MS_RELATIME, 0], norelatime: [0, sys.MS_RELATIME],
+  strictatime: [sys.MS_STRICTATIME, 0], nostrictatime: [0, sys.MS_STRICTATIME],
+  lazytime: [sys.MS_LAZYTIME, 0], nolazytime: [0, sys.MS_LAZYTIME],
+  nosymfollow: [sys.MS_NOSYMFOLLOW, 0], symfollow: [0, sys.MS_NOSYMFOLLOW],
+  defaults: [0, 0],
+}
+
+/** Options of mount(8) that are not for the file system. */
+const ignored = new Set(['user', 'nouser', 'users', 'nousers', 'owner', 'group', 'nofail', 'auto', 'noauto', '_netdev'])
+
+/** Names of the mount(8) flags that are set. */
+export function mountFlagNames(flags: number): string[] {
+  return Object.entries(mountFlagTable).filter(([, [set]]) => set !== 0 && (flags & set) === set).map(([name]) => name)
+}
+
+/** Splits at commas that no backslash escapes. */
+function split(text: string): string[] {
+  return (text.match(/(?:\\.|[^,\\])+/gs) ?? []).map(part => part.replace(/\\(.)/gs, '$1'))
+}
+
+/**
+ * Parses `-o` arguments.
+ *
+ * @param texts comma-separated lists, as they were given
+ * @throws UsageError for an unknown option, a missing or a bad value
+ */
+export function parseMountOptions(texts: readonly string[]): MountOptions {
+  const options: Record<string, unknown> = {}
+  let flags = 0
+  for (const part of texts.flatMap(split)) {
+    const equals = part.indexOf('=')
+    const name = equals < 0 ? part : part.slice(0, equals)
+    const value = equals < 0 ? undefined : part.slice(equals + 1)
+    if (ignored.has(name) || name.startsWith('x-') || name === 'subtype') continue
+    const flag = value === undefined && Object.hasOwn(mountFlagTable, name) ? mountFlagTable[name] : undefined
+    if (flag) {
+      flags = (flags | flag[0]) & ~flag[1]
+      continue
+    }
+    const row = optionTable.find(candidate => candidate.name === name)
+    if (!row) throw new UsageError(`unknown option "${part}"`)
+    options[row.key] = parseValue(row, value)
+  }
+  if (flags & sys.MS_RDONLY) options['readonly'] = true
+  options['mountFlags'] = flags
+  return options as MountOptions
+}
+
+function parseValue(row: OptionRow, value: string | undefined): unknown {
+  if (row.value === undefined) {
+    if (value !== undefined) throw new UsageError(`option ${row.name} takes no value`)
+    return row.set ?? true
+  }
+  if (value === undefined || value === '') throw new UsageError(`option ${row.name} needs a value: ${row.name}=${row.value}`)
+  if (row.choices && !row.choices.includes(value)) throw new UsageError(`option ${row.name}=${value}: expected ${row.choices.join(', ')}`)
+  return row.parse ? row.parse(value, row.name) : value
+}
+
+/** The largest time that `poll=auto` polls, in microseconds. */
+const POLL_AUTO_US = 200
+
+/** The poll option in microseconds. */
+export function pollMicroseconds(poll: MountOptions['poll'] = 'auto'): number {
+  return poll === 'auto' ? POLL_AUTO_US : poll === 'off' ? 0 : poll
+}

@@ -1,0 +1,54 @@
+/** What a SOURCE names: a directory, a vhost-user socket, or a tag with a socket beside it. */
+import { statSync } from 'node:fs'
+import { basename, resolve } from 'node:path'
+import { errorLine, UsageError } from '../errors.js'
+import type { MountOptions } from './options.js'
+
+export type Source =
+  | { kind: 'directory', path: string, tag: string }
+  | { kind: 'socket', path: string, tag: string }
+
+const MAX_TAG_BYTES = 36
+
+/** A tag for a device that has none: the last part of the path, cut to what a tag may be. */
+function defaultTag(path: string): string {
+  let tag = basename(path).replace(/\s/g, '_') || 'root'
+  while (Buffer.byteLength(tag) > MAX_TAG_BYTES) tag = [...tag].slice(0, -1).join('')
+  return tag
+}
+
+function checkTag(tag: string): string {
+  const bytes = Buffer.byteLength(tag)
+  if (bytes === 0) throw new UsageError('the tag is empty')
+  if (bytes > MAX_TAG_BYTES) throw new UsageError(`tag "${tag}" has ${bytes} bytes, at most ${MAX_TAG_BYTES} are possible`)
+  if (tag.includes('\n')) throw new UsageError(`tag ${JSON.stringify(tag)} contains a newline`)
+  return tag
+}
+
+/**
+ * Finds out what a source is.
+ *
+ * @throws UsageError when it is nothing that can be mounted
+ */
+export function parseSource(source: string, options: MountOptions): Source {
+  if (source === '') throw new UsageError('the source is empty')
+  const given = options.tag === undefined ? undefined : checkTag(options.tag)
+  if (source.startsWith('unix:')) {
+    const path = resolve(source.slice('unix:'.length))
+    return { kind: 'socket', path, tag: given ?? defaultTag(path) }
+  }
+  if (options.socket !== undefined) {
+    return { kind: 'socket', path: resolve(options.socket), tag: given ?? checkTag(source) }
+  }
+  const path = resolve(source)
+  let stat
+  try {
+    stat = statSync(path)
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    throw new UsageError(code === 'ENOENT' ? `source ${source}: no such directory or socket (a tag needs -o socket=PATH)` : `source ${source}: ${errorLine(error)}`, code ?? 'EIO')
+  }
+  if (stat.isSocket()) return { kind: 'socket', path, tag: given ?? defaultTag(path) }
+  if (!stat.isDirectory()) throw new UsageError(`source ${source} is neither a directory nor a socket`, 'ENOTDIR')
+  return { kind: 'directory', path, tag: given ?? defaultTag(path) }
+}

@@ -1,0 +1,127 @@
+/**
+ * A virtiofsd that we start over a directory, on a socket of its own that nobody else can reach,
+ * and end with the mount. Knows the Rust virtiofsd and the C one of QEMU up to 7.2.
+ */
+import { execFile, spawn, type ChildProcess } from 'node:child_process'
+import { accessSync, constants, unlinkSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { promisify } from 'node:util'
+import createDebug from 'debug'
+import { PeerGoneError, UsageError } from '../errors.js'
+import { close } from '../sys/io.js'
+import { listenUnix } from '../sys/socket.js'
+import { VhostUserFrontend } from '../vhost-user/frontend.js'
+import type { MountOptions } from './options.js'
+import { privateDir } from './runtime-dir.js'
+
+const debug = createDebug('virtiofs:backend')
+const USUAL_PLACES = ['/usr/libexec/virtiofsd', '/usr/lib/virtiofsd', '/usr/lib/qemu/virtiofsd']
+/** How long it may take to end after its client has gone, before it is killed. */
+const END_TIMEOUT_MS = 3000
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** @throws UsageError when there is none */
+export function findVirtiofsd(given: string | undefined): string {
+  const named = given ?? process.env['VIRTIOFSD']
+  if (named !== undefined) {
+    if (!isExecutable(named)) throw new UsageError(`virtiofsd ${named} is not an executable file`, 'ENOENT')
+    return named
+  }
+  const places = [...(process.env['PATH'] ?? '').split(delimiter).filter(dir => dir !== '').map(dir => join(dir, 'virtiofsd')), ...USUAL_PLACES]
+  const found = places.find(isExecutable)
+  if (found === undefined) throw new UsageError('no virtiofsd found (package virtiofsd, or -o virtiofsd=PATH)', 'ENOENT')
+  return found
+}
+
+/** Arguments beyond the listening socket, which is descriptor 3. */
+function commandLine(c: boolean, directory: string, tag: string, options: MountOptions): string[] {
+  const cache = options.cache ?? 'auto'
+  if (c) {
+    const list = [`source=${directory.replace(/[\\,]/g, '\\$&')}`, `cache=${cache === 'never' ? 'none' : cache === 'metadata' ? 'auto' : cache}`]
+    if (options.writeback) list.push('writeback')
+    if (options.xattr || options.posixAcl) list.push('xattr')
+    if (options.posixAcl) list.push('posix_acl')
+    if (options.readdirplus === false) list.push('no_readdirplus')
+    return ['--fd=3', '-o', list.join(','), '-o', `sandbox=${options.sandbox === 'chroot' ? 'chroot' : 'namespace'}`]
+  }
+  return [
+    '--fd=3', `--shared-dir=${directory}`, `--tag=${tag}`, `--cache=${cache}`, `--sandbox=${options.sandbox ?? 'namespace'}`,
+    // one descriptor per known inode otherwise, until there are no more
+    '--inode-file-handles=prefer', '--log-level=error',
+    ...(options.writeback ? ['--writeback'] : []), ...(options.xattr ? ['--xattr'] : []), ...(options.posixAcl ? ['--posix-acl'] : []),
+    ...(options.allowDirectIo ? ['--allow-direct-io'] : []), ...(options.readdirplus === false ? ['--no-readdirplus'] : []),
+    ...(options.readonly ? ['--readonly'] : []),
+  ]
+}
+
+export class Virtiofsd {
+  readonly frontend: VhostUserFrontend
+  readonly #child: ChildProcess
+  readonly #exited: Promise<void>
+  /** The end of what it wrote to its standard error. */
+  readonly said: () => string
+
+  private constructor(child: ChildProcess, exited: Promise<void>, frontend: VhostUserFrontend, said: () => string) {
+    this.#child = child
+    this.#exited = exited
+    this.frontend = frontend
+    this.said = said
+  }
+
+  get pid(): number {
+    return this.#child.pid!
+  }
+
+  /**
+   * Starts one and connects to it.
+   *
+   * @throws UsageError when there is none; PeerGoneError when it ends at once
+   */
+  static async start(directory: string, tag: string, options: MountOptions): Promise<Virtiofsd> {
+    const binary = findVirtiofsd(options.virtiofsd)
+    // only the C one mentions the FUSE interface it was built for
+    const { stdout } = await promisify(execFile)(binary, ['--version']).catch(() => ({ stdout: '' }))
+    const dir = privateDir()
+    let child: ChildProcess | undefined
+    try {
+      const path = join(dir.path, 'vhost.sock')
+      const listenFd = listenUnix(path)
+      try {
+        child = spawn(binary, commandLine(/FUSE kernel interface/.test(stdout), directory, tag, options), { stdio: ['ignore', 'ignore', 'pipe', listenFd] })
+        const started = child
+        let said = ''
+        started.stderr!.on('data', chunk => {
+          said = (said + chunk).slice(-4096)
+          debug('%s', String(chunk).trimEnd())
+        })
+        const exited = new Promise<void>(resolve => started.once('close', () => resolve()))
+        await new Promise<void>((resolve, reject) => { started.once('spawn', () => resolve()).once('error', reject) })
+        const frontend = VhostUserFrontend.connect(path)
+        unlinkSync(path)
+        return new Virtiofsd(started, exited, frontend, () => said.trim())
+      } finally {
+        close(listenFd)
+      }
+    } catch (error) {
+      child?.kill('SIGKILL')
+      throw error instanceof UsageError ? error : new PeerGoneError(`virtiofsd ${binary}: ${(error as Error).message}`)
+    } finally {
+      dir.remove()
+    }
+  }
+
+  /** Ends it: it does so itself when its client is gone, and is killed when it does not. */
+  async end(): Promise<void> {
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), END_TIMEOUT_MS)
+    await this.#exited
+    clearTimeout(timer)
+  }
+}

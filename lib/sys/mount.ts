@@ -1,0 +1,71 @@
+/** mount(2), umount2(2) and the /dev/fuse device. */
+import { errno, SyscallError } from '../errors.js'
+import { bind, bindAsync, check, result } from './libc.js'
+import { close } from './io.js'
+import { scratch } from './memory.js'
+
+const c_open = bind('int open(const char *, int, int)')
+const c_mount = bindAsync('int mount(const char *, const char *, const char *, uint64_t, const char *)')
+const c_umount2 = bindAsync('int umount2(const char *, int)')
+const c_ioctl = bind('int ioctl(int, uint64_t, uintptr_t)')
+
+const O_RDWR = 2
+const O_NONBLOCK = 0x800
+const O_CLOEXEC = 0x80000
+/** _IOR(229, 0, uint32_t) */
+const FUSE_DEV_IOC_CLONE = 0x8004e500
+
+/** Mount flags of mount(2). */
+export const MS_RDONLY = 1
+export const MS_NOSUID = 2
+export const MS_NODEV = 4
+export const MS_NOEXEC = 8
+export const MS_SYNCHRONOUS = 16
+export const MS_DIRSYNC = 128
+export const MS_NOSYMFOLLOW = 256
+export const MS_NOATIME = 1024
+export const MS_NODIRATIME = 2048
+export const MS_RELATIME = 1 << 21
+export const MS_STRICTATIME = 1 << 24
+export const MS_LAZYTIME = 1 << 25
+
+export const MNT_FORCE = 1
+export const MNT_DETACH = 2
+
+/**
+ * Opens /dev/fuse, non-blocking and close-on-exec: a child that inherited it would keep a dead
+ * mount alive.
+ *
+ * @throws SyscallError ENOENT, ENODEV or ENXIO without FUSE in the kernel; EACCES, EPERM
+ */
+export function openFuse(path = '/dev/fuse'): number {
+  return check(result(c_open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0)), 'open', path)
+}
+
+/** A further descriptor of a mounted connection: what is read from it is answered on it. @throws SyscallError */
+export function cloneFuse(fuseFd: number): number {
+  const fd = openFuse()
+  const argument = scratch(4)
+  argument.view.setUint32(0, fuseFd, true)
+  const error = result(c_ioctl(fd, FUSE_DEV_IOC_CLONE, argument.address))
+  if (error < 0) {
+    close(fd)
+    throw new SyscallError('ioctl', -error, 'FUSE_DEV_IOC_CLONE')
+  }
+  return fd
+}
+
+/** mount(2) on the thread pool. @throws SyscallError */
+export async function mountFileSystem(source: string, target: string, type: string, flags: number, data: string): Promise<void> {
+  check(await c_mount(source, target, type, flags, data), 'mount', `${type} on ${target}`)
+}
+
+/** umount2(2) on the thread pool, for it writes back what is dirty and so waits for our own workers. @returns 0 or −errno */
+export function unmountFileSystem(target: string, flags: number): Promise<number> {
+  return c_umount2(target, flags)
+}
+
+/** Errors of umount2 that mean that there is no such mount any more. */
+export function isNotMounted(error: number): boolean {
+  return error === -errno.EINVAL || error === -errno.ENOENT
+}
