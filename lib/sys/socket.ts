@@ -25,6 +25,7 @@ const c_accept4 = bind('int accept4(int, uintptr_t, uintptr_t, int)')
 const c_sendmsg = bind('int64_t sendmsg(int, uintptr_t, int)')
 const c_recvmsg = bind('int64_t recvmsg(int, uintptr_t, int)')
 const c_recv = bind('int64_t recv(int, uintptr_t, size_t, int)')
+const c_fcntl = bind('int fcntl(int, int, int)')
 const c_shutdown = bind('int shutdown(int, int)')
 
 const AF_UNIX = 1
@@ -39,6 +40,7 @@ const MSG_DONTWAIT = 0x40
 const MSG_NOSIGNAL = 0x4000
 const MSG_CMSG_CLOEXEC = 0x4000_0000
 const SHUT_RDWR = 2
+const F_SETFL = 4
 const O_PATH = 0x200000
 
 /** Bytes that one call sends or receives at most. */
@@ -67,11 +69,18 @@ function staging(): Region {
   return buffer ??= scratch(DATA_AT + SOCKET_BUFFER_BYTES)
 }
 
-/** Two connected sockets, close-on-exec and non-blocking; the caller owns both. @throws SyscallError */
-export function socketpair(): [number, number] {
+/**
+ * Two connected sockets, close-on-exec and non-blocking; the caller owns both.
+ * @param mode `theirs blocking`: the second one blocks, for a peer that reads without polling
+ * @throws SyscallError
+ */
+export function socketpair(mode?: 'theirs blocking'): [ours: number, theirs: number] {
   const { view, address } = staging()
   check(result(c_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, address)), 'socketpair')
-  return [view.getInt32(0, true), view.getInt32(4, true)]
+  const [ours, theirs] = [view.getInt32(0, true), view.getInt32(4, true)]
+  // it is a flag of the open file, so it goes with the descriptor to another process
+  if (mode === 'theirs blocking') check(result(c_fcntl(theirs, F_SETFL, 0)), 'fcntl', 'F_SETFL')
+  return [ours, theirs]
 }
 
 /** Writes a sockaddr_un into the staging buffer. @returns its length, or −ENAMETOOLONG */

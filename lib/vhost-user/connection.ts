@@ -46,8 +46,6 @@ export interface Reply {
   fds: number[]
 }
 
-const NO_NAME = 'an unknown request'
-
 export class VhostUserConnection {
   /** Worker threads put it in epoll for EPOLLRDHUP; only this class reads and writes it. */
   readonly fd: number
@@ -172,7 +170,9 @@ export class VhostUserConnection {
     }
   }
 
-  async #transmit(request: number, flags: number, payload: Uint8Array, fds: readonly number[], deadline: number): Promise<void> {
+  async #transmit(
+    request: number, flags: number, payload: Uint8Array, fds: readonly number[], deadline: number,
+  ): Promise<void> {
     if (payload.length > VHOST_USER_MAX_PAYLOAD) throw new UsageError(`${requestName(request)}: ${payload.length} bytes of payload`)
     if (fds.length > VHOST_USER_MAX_FDS) throw new UsageError(`${requestName(request)}: ${fds.length} file descriptors`)
     const message = new Uint8Array(VhostUserHeader.SIZE + payload.length)
@@ -184,12 +184,12 @@ export class VhostUserConnection {
     if (early > 0) throw this.#break(this.violation(request, 'data before the request', 'there', 'none'))
     if (early === 0) throw this.#break(this.#gone(request, 0, 0))
 
-    if (log.enabled) log('tx %s %db%s%s', requestName(request), payload.length, fds.length ? ` fds=${fds.length}` : '', flags ? ' NEED_REPLY' : '')
+    if (log.enabled) log('tx %s %db%s%s', requestName(request), payload.length, fdCount(fds), flags ? ' NEED_REPLY' : '')
     for (let sent = 0; sent < message.length;) {
       // the descriptors travel with the first byte
       const n = sendmsg(this.fd, sent === 0 ? message : message.subarray(sent), sent === 0 ? fds : [])
       if (n > 0) sent += n
-      else if (n === -errno.EAGAIN) await this.#wait(POLLOUT, deadline, () => new PeerGoneError(`${this.peer}: does not take ${requestName(request)}`, 'ETIMEDOUT'))
+      else if (n === -errno.EAGAIN) await this.#wait(POLLOUT, deadline, () => this.#deaf(request))
       else if (n === -errno.EPIPE || n === -errno.ECONNRESET) throw this.#break(this.#gone(request, 0, 0))
       else if (n !== -errno.EINTR) {
         const error = new SyscallError('sendmsg', -n, requestName(request))
@@ -199,7 +199,9 @@ export class VhostUserConnection {
     }
   }
 
-  async #receive(request: number, options: RequestOptions, fds: number[], deadline: number, timeoutMs: number): Promise<Reply> {
+  async #receive(
+    request: number, options: RequestOptions, fds: number[], deadline: number, timeoutMs: number,
+  ): Promise<Reply> {
     const header = await this.#fill(new Uint8Array(VhostUserHeader.SIZE), request, fds, deadline, timeoutMs)
     const view = new DataView(header.buffer)
     const flags = view.getUint32(VhostUserHeader.flags, true)
@@ -211,13 +213,13 @@ export class VhostUserConnection {
     if (!(flags & VHOST_USER_REPLY)) throw this.violation(request, 'REPLY flag', 'clear', 'set')
     // libvhost-user leaves NEED_REPLY of the request set in its reply
     if (flags & VHOST_USER_RESERVED_FLAGS) throw this.violation(request, 'reserved flags', `0x${flags.toString(16)}`, 'zero')
-    if (answered !== request) throw this.violation(request, 'request', answered === 0 ? NO_NAME : requestName(answered), requestName(request))
+    if (answered !== request) throw this.violation(request, 'request', requestName(answered), requestName(request))
     if (!options.replySizes.includes(sizeBytes)) throw this.violation(request, 'size', sizeBytes, options.replySizes.join(' or '))
 
     const bytes = await this.#fill(new Uint8Array(sizeBytes), request, fds, deadline, timeoutMs)
     const most = options.replyFds ?? 0
     if (fds.length > most) throw this.violation(request, 'number of file descriptors', fds.length, most === 0 ? 0 : `at most ${most}`)
-    if (log.enabled) log('rx %s %db%s %s', requestName(request), sizeBytes, fds.length ? ` fds=${fds.length}` : '', Buffer.from(bytes.subarray(0, 8)).toString('hex'))
+    if (log.enabled) log('rx %s %db%s %s', requestName(request), sizeBytes, fdCount(fds), Buffer.from(bytes.subarray(0, 8)).toString('hex'))
     this.#unacknowledged = ''
     return { view: new DataView(bytes.buffer), bytes, fds }
   }
@@ -229,7 +231,7 @@ export class VhostUserConnection {
       if (n > 0) got += n
       else if (n === 0 || n === -errno.ECONNRESET) throw this.#gone(request, got, into.length)
       else if (n === -errno.EAGAIN) await this.#wait(POLLIN, deadline, () => this.#silent(request, got, into.length, timeoutMs))
-      else if (n === -errno.EMSGSIZE) throw this.violation(request, 'number of file descriptors', 'more than there is room for', `at most ${VHOST_USER_MAX_FDS}`)
+      else if (n === -errno.EMSGSIZE) throw this.#flooded(request)
       else if (n !== -errno.EINTR) throw new SyscallError('recvmsg', -n, requestName(request))
     }
     return into
@@ -242,14 +244,27 @@ export class VhostUserConnection {
     if (ready < 0 && ready !== -errno.EINTR) throw this.#break(new SyscallError('poll', -ready))
   }
 
+  #flooded(request: number): ProtocolError {
+    return this.violation(request, 'number of file descriptors', 'more than there is room for', `at most ${VHOST_USER_MAX_FDS}`)
+  }
+
+  #deaf(request: number): PeerGoneError {
+    return new PeerGoneError(`${this.peer}: the backend does not read ${requestName(request)}`, 'ETIMEDOUT')
+  }
+
   #silent(request: number, got: number, of: number, timeoutMs: number): PeerGoneError {
     const what = got === 0 ? 'no answer' : `only ${got} of ${of} bytes of the answer`
     return new PeerGoneError(`${this.peer}: ${what} to ${requestName(request)} within ${timeoutMs / 1000} s`, 'ETIMEDOUT')
   }
 
   #gone(request: number, got: number, of: number): PeerGoneError {
-    const when = got === 0 ? `instead of answering ${requestName(request)}` : `after ${got} of ${of} bytes of its answer to ${requestName(request)}`
+    const name = requestName(request)
+    const when = got === 0 ? `instead of answering ${name}` : `after ${got} of ${of} bytes of its answer to ${name}`
     const why = this.#unacknowledged ? ` (the message before it, ${this.#unacknowledged}, was not acknowledged)` : ''
     return new PeerGoneError(`${this.peer}: the backend closed the connection ${when}${why}`)
   }
+}
+
+function fdCount(fds: readonly number[]): string {
+  return fds.length > 0 ? ` fds=${fds.length}` : ''
 }

@@ -16,14 +16,16 @@
  */
 import { close } from '../sys/io.js'
 import { UsageError } from '../errors.js'
-import { setU64 } from '../wire/u64.js'
 import { VhostUserConnection, type ConnectionOptions } from './connection.js'
 import { bits, Feature, hasBit, ProtocolFeature, WANTED_FEATURES, WANTED_PROTOCOL_FEATURES } from './features.js'
 import {
-  payload, requestName, TRANSFER_PHASE_STOPPED, TRANSFER_STATE_LOAD, TRANSFER_STATE_SAVE, u64Payload, VHOST_USER_MAX_PAYLOAD,
-  VHOST_USER_CONFIG_SPACE, VHOST_USER_MAX_REGIONS, VHOST_USER_NOFD, VhostUserConfig, VhostUserMemory, VhostUserMemoryRegion,
-  VhostUserRequest as R, VhostUserTransferDeviceState, VhostUserU64, VhostVringAddr, VhostVringState, vringState,
+  payload, requestName, TRANSFER_PHASE_STOPPED, TRANSFER_STATE_LOAD, TRANSFER_STATE_SAVE, u64Payload,
+  VHOST_USER_MAX_PAYLOAD, VHOST_USER_CONFIG_SPACE, VHOST_USER_NOFD, VhostUserConfig, VhostUserRequest as R,
+  VhostUserTransferDeviceState, VhostUserU64, VhostVringState, vringState,
 } from './message.js'
+import { checkRing, encodeAddresses, encodeRegions, type MemoryRegion, type RingOptions } from './ring.js'
+
+export type { MemoryRegion, RingOptions } from './ring.js'
 
 export interface NegotiateOptions {
   /** Feature bits to acknowledge when they are offered; VERSION_1 and PROTOCOL_FEATURES always are. */
@@ -41,44 +43,13 @@ export interface Negotiated {
   queueNum: number
 }
 
-export interface MemoryRegion {
-  guestAddress: number
-  /** Bytes. */
-  size: number
-  /** Where the frontend has it mapped: ring addresses are given in these terms. */
-  userAddress: number
-  mmapOffset: number
-  /** Stays the caller's. */
-  fd: number
-}
-
-export interface RingOptions {
-  /** Entries: a power of two. */
-  size: number
-  /** Index of the first available entry to look at: 0, or what `stopRing` returned. */
-  base?: number
-  /** Addresses in the frontend's mapping. */
-  descAddr: number
-  availAddr: number
-  usedAddr: number
-  /** eventfds; they stay the caller's. */
-  kickFd: number
-  callFd: number
-  errFd?: number
-}
-
 type Stage = 'new' | 'negotiated' | 'owned' | 'memory'
 const STAGES: readonly Stage[] = ['new', 'negotiated', 'owned', 'memory']
 /** What leads to a stage. */
 const STEP: Record<Stage, string> = {
   new: 'the connection', negotiated: 'the features are negotiated', owned: 'SET_OWNER', memory: 'SET_MEM_TABLE',
 }
-const MAX_RING_SIZE = 32768
 const MAX_QUEUES = 32768
-
-interface Ring {
-  enabled: boolean
-}
 
 export class VhostUserFrontend {
   readonly connection: VhostUserConnection
@@ -87,7 +58,7 @@ export class VhostUserFrontend {
   #negotiated: Negotiated | undefined
   #regions: readonly MemoryRegion[] = []
   /** Rings that the backend has a kick descriptor for. */
-  readonly #rings = new Map<number, Ring>()
+  readonly #rings = new Set<number>()
   #transferring = false
 
   /** @param connection owned by the frontend from now on */
@@ -121,7 +92,8 @@ export class VhostUserFrontend {
    *
    * @throws ProtocolError when VERSION_1 is missing; UsageError when called twice; PeerGoneError
    */
-  async negotiate({ wantFeatures = WANTED_FEATURES, wantProtocolFeatures = WANTED_PROTOCOL_FEATURES }: NegotiateOptions = {}): Promise<Negotiated> {
+  async negotiate(options: NegotiateOptions = {}): Promise<Negotiated> {
+    const { wantFeatures = WANTED_FEATURES, wantProtocolFeatures = WANTED_PROTOCOL_FEATURES } = options
     if (this.#stage !== 'new') throw new UsageError('vhost-user: features are already negotiated')
     const offeredFeatures = await this.#getU64(R.GET_FEATURES)
     if (!hasBit(offeredFeatures, Feature.VERSION_1)) {
@@ -186,18 +158,7 @@ export class VhostUserFrontend {
   async setMemTable(regions: readonly MemoryRegion[]): Promise<void> {
     this.#need(R.SET_MEM_TABLE, 'owned')
     this.#needStopped(R.SET_MEM_TABLE)
-    if (regions.length < 1 || regions.length > VHOST_USER_MAX_REGIONS) throw new UsageError(`SET_MEM_TABLE: ${regions.length} regions, 1 to ${VHOST_USER_MAX_REGIONS} are possible`)
-    const { bytes, view } = payload(VhostUserMemory.SIZE + regions.length * VhostUserMemoryRegion.SIZE)
-    view.setUint32(VhostUserMemory.nregions, regions.length, true)
-    regions.forEach((region, i) => {
-      if (!(region.size > 0)) throw new UsageError('SET_MEM_TABLE: an empty region')
-      const at = VhostUserMemory.SIZE + i * VhostUserMemoryRegion.SIZE
-      setU64(view, at + VhostUserMemoryRegion.guest_phys_addr, region.guestAddress)
-      setU64(view, at + VhostUserMemoryRegion.memory_size, region.size)
-      setU64(view, at + VhostUserMemoryRegion.userspace_addr, region.userAddress)
-      setU64(view, at + VhostUserMemoryRegion.mmap_offset, region.mmapOffset)
-    })
-    await this.connection.change(R.SET_MEM_TABLE, bytes, regions.map(region => region.fd))
+    await this.connection.change(R.SET_MEM_TABLE, encodeRegions(regions), regions.map(region => region.fd))
     this.#regions = [...regions]
     this.#stage = 'memory'
   }
@@ -209,20 +170,15 @@ export class VhostUserFrontend {
   async setupRing(index: number, ring: RingOptions): Promise<void> {
     this.#need(R.SET_VRING_NUM, 'memory')
     if (this.#rings.has(index)) throw new UsageError(`ring ${index} is set up already`)
-    this.#checkRing(index, ring)
-    const { bytes, view } = payload(VhostVringAddr.SIZE)
-    view.setUint32(VhostVringAddr.index, index, true)
-    setU64(view, VhostVringAddr.desc_user_addr, ring.descAddr)
-    setU64(view, VhostVringAddr.used_user_addr, ring.usedAddr)
-    setU64(view, VhostVringAddr.avail_user_addr, ring.availAddr)
+    checkRing(index, ring, this.#negotiated?.queueNum ?? 0, this.#regions)
     await this.connection.change(R.SET_VRING_NUM, vringState(index, ring.size))
     await this.connection.change(R.SET_VRING_BASE, vringState(index, ring.base ?? 0))
-    await this.connection.change(R.SET_VRING_ADDR, bytes)
+    await this.connection.change(R.SET_VRING_ADDR, encodeAddresses(index, ring))
     await this.connection.change(R.SET_VRING_CALL, u64Payload(index), [ring.callFd])
     if (ring.errFd !== undefined) await this.connection.change(R.SET_VRING_ERR, u64Payload(index), [ring.errFd])
     // last, because the backend starts the ring with it
     await this.connection.change(R.SET_VRING_KICK, u64Payload(index), [ring.kickFd])
-    this.#rings.set(index, { enabled: !this.#protocolFeaturesOn })
+    this.#rings.add(index)
   }
 
   /**
@@ -230,13 +186,12 @@ export class VhostUserFrontend {
    * PROTOCOL_FEATURES bit a ring is enabled from its set-up on, and cannot be disabled.
    */
   async enableRing(index: number, on: boolean): Promise<void> {
-    const ring = this.#ring(R.SET_VRING_ENABLE, index)
+    this.#needRing(R.SET_VRING_ENABLE, index)
     if (!this.#protocolFeaturesOn) {
       if (on) return
       throw new UsageError('SET_VRING_ENABLE: the backend has no PROTOCOL_FEATURES; stop the ring instead')
     }
     await this.connection.change(R.SET_VRING_ENABLE, vringState(index, on ? 1 : 0))
-    ring.enabled = on
   }
 
   /**
@@ -245,7 +200,7 @@ export class VhostUserFrontend {
    * @returns the index of the next available entry the backend would have looked at
    */
   async stopRing(index: number): Promise<number> {
-    this.#ring(R.GET_VRING_BASE, index)
+    this.#needRing(R.GET_VRING_BASE, index)
     // forgotten before the answer: after a failure, too, a second GET_VRING_BASE could kill the backend
     this.#rings.delete(index)
     const { view } = await this.connection.request(R.GET_VRING_BASE, { payload: vringState(index, 0), replySizes: [VhostVringState.SIZE] })
@@ -259,8 +214,9 @@ export class VhostUserFrontend {
   /**
    * Starts the transfer of the device's state. All rings must be stopped.
    *
-   * @param fd the write end of a pipe to save into, or the read end of one to load from; it stays
-   *   the caller's, who closes it and then reads to the end of the pipe, or closes the other end
+   * @param fd the write end of a pipe to save into, or the read end of one to load from, without
+   *   O_NONBLOCK; it stays the caller's, who closes it and then reads to the end of the pipe, or
+   *   closes the other end (device-state.ts)
    * @returns a descriptor of the backend's to use instead, which the caller owns then, or null
    */
   async setDeviceStateFd(direction: 'save' | 'load', fd: number): Promise<number | null> {
@@ -269,13 +225,17 @@ export class VhostUserFrontend {
     const { bytes, view } = payload(VhostUserTransferDeviceState.SIZE)
     view.setUint32(VhostUserTransferDeviceState.direction, direction === 'save' ? TRANSFER_STATE_SAVE : TRANSFER_STATE_LOAD, true)
     view.setUint32(VhostUserTransferDeviceState.phase, TRANSFER_PHASE_STOPPED, true)
-    const reply = await this.connection.request(R.SET_DEVICE_STATE_FD, { payload: bytes, fds: [fd], replySizes: [VhostUserU64.SIZE], replyFds: 1 })
+    const reply = await this.connection.request(R.SET_DEVICE_STATE_FD, {
+      payload: bytes, fds: [fd], replySizes: [VhostUserU64.SIZE], replyFds: 1,
+    })
     try {
       const value = reply.view.getBigUint64(0, true)
       const expectedFds = value & BigInt(VHOST_USER_NOFD) ? 0 : 1
       if (value & 0xffn) throw this.connection.violation(R.SET_DEVICE_STATE_FD, 'error code', value & 0xffn, 0)
       if (value >> 9n) throw this.connection.violation(R.SET_DEVICE_STATE_FD, 'value', `0x${value.toString(16)}`, 'bits 0 to 8 only')
-      if (reply.fds.length !== expectedFds) throw this.connection.violation(R.SET_DEVICE_STATE_FD, 'number of file descriptors', reply.fds.length, expectedFds)
+      if (reply.fds.length !== expectedFds) {
+        throw this.connection.violation(R.SET_DEVICE_STATE_FD, 'number of file descriptors', reply.fds.length, expectedFds)
+      }
     } catch (error) {
       reply.fds.forEach(close)
       throw error
@@ -338,28 +298,11 @@ export class VhostUserFrontend {
   }
 
   #needStopped(request: number): void {
-    const [index] = this.#rings.keys()
+    const [index] = this.#rings
     if (index !== undefined) throw new UsageError(`${requestName(request)} while ring ${index} is set up; stop it first`)
   }
 
-  #ring(request: number, index: number): Ring {
-    const ring = this.#rings.get(index)
-    if (!ring) throw new UsageError(`${requestName(request)}: ring ${index} is not set up`)
-    return ring
-  }
-
-  #checkRing(index: number, ring: RingOptions): void {
-    const queueNum = this.#negotiated?.queueNum ?? 0
-    if (!Number.isInteger(index) || index < 0 || index > 0xff || queueNum > 0 && index >= queueNum) throw new UsageError(`ring ${index} of ${queueNum || 256}`)
-    const { size } = ring
-    if (!Number.isInteger(size) || size < 1 || size > MAX_RING_SIZE || (size & size - 1) !== 0) throw new UsageError(`ring ${index}: size ${size} is not a power of two up to ${MAX_RING_SIZE}`)
-    // split ring, virtio 1.2 §2.7: bytes of each part and their alignment; 2 each for the event index
-    const parts = [['descAddr', ring.descAddr, 16 * size, 16], ['availAddr', ring.availAddr, 6 + 2 * size, 2], ['usedAddr', ring.usedAddr, 6 + 8 * size, 4]] as const
-    for (const [name, address, lengthBytes, alignment] of parts) {
-      if (address % alignment !== 0) throw new UsageError(`ring ${index}: ${name} is not a multiple of ${alignment}`)
-      if (!this.#regions.some(region => address >= region.userAddress && address + lengthBytes <= region.userAddress + region.size)) {
-        throw new UsageError(`ring ${index}: ${name} is in no memory region`)
-      }
-    }
+  #needRing(request: number, index: number): void {
+    if (!this.#rings.has(index)) throw new UsageError(`${requestName(request)}: ring ${index} is not set up`)
   }
 }

@@ -6,10 +6,11 @@ import { join } from 'node:path'
 import { tmpdir } from 'node:os'
 import t, { type Test } from 'tap'
 import { errno } from '../../lib/errors.js'
-import { close, pollAsync, POLLIN } from '../../lib/sys/io.js'
+import { close, pollAsync, POLLIN, POLLOUT } from '../../lib/sys/io.js'
 import { acceptUnix, connectUnix, listenUnix, peekByte, recvmsg, sendmsg, shutdown, SOCKET_BUFFER_BYTES, socketpair } from '../../lib/sys/socket.js'
 import { BackendRequests } from '../../lib/vhost-user/backend-requests.js'
 import { VhostUserConnection } from '../../lib/vhost-user/connection.js'
+import { loadDeviceState, saveDeviceState } from '../../lib/vhost-user/device-state.js'
 import { VhostUserFrontend } from '../../lib/vhost-user/frontend.js'
 import { VhostUserRequest as R } from '../../lib/vhost-user/message.js'
 import { VhostUserBackend } from '../support/vhost-user-backend.js'
@@ -46,6 +47,10 @@ check('descriptors travel, close-on-exec, with the first byte', async t => {
   const [a, b] = socketpair()
   const file = openSync(join(directory, 'file'), 'w')
   for (const fd of [a, b]) t.equal(fdFlags(fd) & (O_CLOEXEC | O_NONBLOCK), O_CLOEXEC | O_NONBLOCK)
+  const [ours, theirs] = socketpair('theirs blocking')
+  t.same([ours, theirs].map(fd => fdFlags(fd) & (O_CLOEXEC | O_NONBLOCK)), [O_CLOEXEC | O_NONBLOCK, O_CLOEXEC])
+  close(ours)
+  close(theirs)
   for (const count of [1, 2, 3, 32]) {
     t.equal(sendmsg(a, Buffer.from('hello'), Array<number>(count).fill(file)), 5)
     const fds: number[] = []
@@ -173,6 +178,68 @@ function header(request: number, flags: number, size: number): Buffer {
   out.writeUInt32LE(size, 8)
   return out
 }
+
+check('the state of a device', async t => {
+  const state = Buffer.from(Array.from({ length: 300_000 }, (_, i) => i * 7))
+  /** A backend that takes its end of the stream, or gives one of its own, and leaves the rest to `serve`. */
+  const withState = async (own: boolean, serve: (fd: number) => Promise<void>, body: (frontend: VhostUserFrontend) => Promise<void>, result = 0): Promise<void> => {
+    let serving = Promise.resolve()
+    const { backend, fd } = VhostUserBackend.pair({
+      takeStateFd: stream => {
+        if (!own) { serving = serve(stream); return undefined }
+        close(stream)
+        const [ours, theirs] = socketpair()
+        serving = serve(ours)
+        return theirs
+      },
+      faults: { [R.CHECK_DEVICE_STATE]: a => a && { ...a, payload: Buffer.from([result, 0, 0, 0, 0, 0, 0, 0]) } },
+    })
+    const frontend = new VhostUserFrontend(new VhostUserConnection(fd, 'test'))
+    await frontend.negotiate()
+    await frontend.setOwner()
+    await body(frontend)
+    await serving
+    frontend.close()
+    await backend.done
+    t.same(backend.complaints, [])
+  }
+  const put = async (fd: number): Promise<void> => {
+    for (let at = 0; at < state.length;) {
+      const n = sendmsg(fd, state.subarray(at))
+      if (n > 0) at += n
+      else await pollAsync(fd, POLLOUT, 2000)
+    }
+    close(fd)
+  }
+  for (const own of [false, true]) {
+    await withState(own, put, async frontend => {
+      t.ok(state.equals(await saveDeviceState(frontend)), 'saved whole')
+    })
+    const parts: Buffer[] = []
+    const take = async (fd: number): Promise<void> => {
+      for (;;) {
+        const into = Buffer.alloc(1000)
+        const n = recvmsg(fd, into, [])
+        if (n === 0) break
+        if (n > 0) parts.push(into.subarray(0, n))
+        else await pollAsync(fd, POLLIN, 2000)
+      }
+      close(fd)
+    }
+    await withState(own, take, async frontend => { await loadDeviceState(frontend, state) })
+    t.ok(state.equals(Buffer.concat(parts)), 'loaded whole')
+  }
+  const hangUp = async (fd: number): Promise<void> => { close(fd) }
+  await withState(false, hangUp, async frontend => {
+    await t.rejects(loadDeviceState(frontend, state), { name: 'ProtocolError', field: 'result', message: /result is 1/ }, 'a backend that stops reading')
+  }, 1)
+  await withState(false, async fd => {
+    await new Promise(resolve => { setTimeout(resolve, 100) })
+    close(fd)
+  }, async frontend => {
+    await t.rejects(saveDeviceState(frontend, { timeoutMs: 30 }), { name: 'PeerGoneError', code: 'ETIMEDOUT', message: /did not end in time/ })
+  })
+})
 
 check('requests of the backend', async t => {
   interface Channel { fd: number; changes: number[]; ended: Promise<Error> }

@@ -8,6 +8,7 @@ import t, { type Test } from 'tap'
 import { close } from '../../lib/sys/io.js'
 import { listenUnix } from '../../lib/sys/socket.js'
 import { BackendRequests } from '../../lib/vhost-user/backend-requests.js'
+import { loadDeviceState, saveDeviceState } from '../../lib/vhost-user/device-state.js'
 import { featureNames, ProtocolFeature, protocolFeatureNames, hasBit } from '../../lib/vhost-user/features.js'
 import { parseFsConfig } from '../../lib/vhost-user/fs-config.js'
 import { VhostUserFrontend } from '../../lib/vhost-user/frontend.js'
@@ -112,6 +113,27 @@ t.test('virtiofsd (Rust)', { skip: existsSync(rust) ? false : `${rust} is not th
       await d.frontend.setupRing(0, d.resources.ring(0))
       await d.frontend.enableRing(0, true)
       t.equal(await d.frontend.stopRing(0), 0)
+    })
+  })
+  await t.test('its state is saved from one process and loaded into another', async t => {
+    let state: Buffer = Buffer.alloc(0)
+    const owner = async (frontend: VhostUserFrontend): Promise<void> => {
+      await frontend.negotiate()
+      await frontend.setOwner()
+    }
+    await daemon(t, rust, rustArgs, async ({ frontend }) => {
+      await owner(frontend)
+      state = await saveDeviceState(frontend)
+      t.ok(state.length > 0, `${state.length} bytes`)
+    })
+    await daemon(t, rust, rustArgs, async ({ frontend }) => {
+      await owner(frontend)
+      await loadDeviceState(frontend, state)
+      t.same(await saveDeviceState(frontend), state, 'the new process has the same state')
+    })
+    await daemon(t, rust, rustArgs, async ({ frontend }) => {
+      await owner(frontend)
+      await t.rejects(loadDeviceState(frontend, Buffer.alloc(100_000, 0xff)), { name: 'ProtocolError', message: /CHECK_DEVICE_STATE: result is 1, expected 0/ }, 'garbage')
     })
   })
   await t.test('what it refuses', async t => {

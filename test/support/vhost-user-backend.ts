@@ -57,6 +57,8 @@ export interface BackendOptions {
   config?: Uint8Array
   /** By request number. */
   faults?: Partial<Record<number, Fault>>
+  /** Takes the stream of SET_DEVICE_STATE_FD over; returns a descriptor to answer with, which is closed after it was sent. */
+  takeStateFd?: (fd: number) => number | undefined
   /** Waits before each answer, to catch a frontend that does not wait. */
   delayMs?: number
 }
@@ -99,7 +101,7 @@ export class VhostUserBackend {
   backendRequestFd = -1
 
   readonly #fd: number
-  readonly #options: Required<Omit<BackendOptions, 'faults'>> & { faults: Partial<Record<number, Fault>> }
+  readonly #options: Required<Omit<BackendOptions, 'takeStateFd'>> & Pick<BackendOptions, 'takeStateFd'>
   #ackedFeatures = 0n
   #ackedProtocolFeatures = 0n
   #owned = false
@@ -148,11 +150,14 @@ export class VhostUserBackend {
       this.received.push(message)
       const answer = this.#handle(message, fds)
       for (const fd of fds) if (fd !== this.backendRequestFd) close(fd)
+      const ownStream = request === R.SET_DEVICE_STATE_FD ? answer?.fds[0] : undefined
       if (this.#options.delayMs > 0) await new Promise(resolve => { setTimeout(resolve, this.#options.delayMs) })
       if (peekByte(this.#fd) === 1 && answer) this.complaints.push(`a message overlaps ${message.name}`)
       const fault = this.#options.faults[request]
       const outcome = fault ? fault(answer, message) : answer
-      if (!await this.#act(outcome)) return
+      const goOn = await this.#act(outcome)
+      if (ownStream !== undefined) close(ownStream)
+      if (!goOn) return
     }
   }
 
@@ -212,6 +217,11 @@ export class VhostUserBackend {
       case R.SET_DEVICE_STATE_FD:
         this.#needs(message, ProtocolFeature.DEVICE_STATE)
         if (payload.length !== 8) this.complaints.push(`SET_DEVICE_STATE_FD: ${payload.length} bytes`)
+        if (this.#options.takeStateFd && fds[0] !== undefined) {
+          const instead = this.#options.takeStateFd(fds[0])
+          fds.length = 0
+          if (instead !== undefined) return { ...this.#reply(message, u64(0)), fds: [instead] }
+        }
         return this.#reply(message, u64(0x100))
       case R.CHECK_DEVICE_STATE:
         this.#needs(message, ProtocolFeature.DEVICE_STATE)
