@@ -72,7 +72,10 @@ export class QueueWorker {
     }
     this.#queue = new RequestQueue(region, plan, features, setup.fuseFd, this.#counters, this.#sink, setup.init, {
       initAnswered: (error, view, at) => this.#initAnswered(error, view, at),
-      destroyed: () => this.#post({ type: 'destroyed' }),
+      destroyed: () => {
+        this.#trace?.flush()
+        this.#post({ type: 'destroyed' })
+      },
     }, this.#trace)
     if (handlers) {
       this.#emulated = new EmulatedQueue(region, plan.ring, features, handlers)
