@@ -211,7 +211,8 @@ export class VhostUserConnection {
     const version = flags & VHOST_USER_VERSION_MASK
     if (version !== VHOST_USER_VERSION) throw this.violation(request, 'version', version, VHOST_USER_VERSION)
     if (!(flags & VHOST_USER_REPLY)) throw this.violation(request, 'REPLY flag', 'clear', 'set')
-    // libvhost-user leaves NEED_REPLY of the request set in its reply
+    // QEMU is as strict about the flags, so backends have got used to it
+    if (flags & VHOST_USER_NEED_REPLY) throw this.violation(request, 'NEED_REPLY flag', 'set', 'clear')
     if (flags & VHOST_USER_RESERVED_FLAGS) throw this.violation(request, 'reserved flags', `0x${flags.toString(16)}`, 'zero')
     if (answered !== request) throw this.violation(request, 'request', requestName(answered), requestName(request))
     if (!options.replySizes.includes(sizeBytes)) throw this.violation(request, 'size', sizeBytes, options.replySizes.join(' or '))

@@ -47,6 +47,7 @@ const WRONG: Case[] = [
   { what: 'version 0', outcome: a => flip(a, { flags: a.flags & ~3 }), expected: { field: 'version', message: /version is 0, expected 1/ } },
   { what: 'version 2', outcome: a => flip(a, { flags: a.flags & ~3 | 2 }), expected: { field: 'version', message: /version is 2, expected 1/ } },
   { what: 'no REPLY flag', outcome: a => flip(a, { flags: a.flags & ~4 }), expected: { field: 'REPLY flag' } },
+  { what: 'NEED_REPLY', outcome: a => flip(a, { flags: a.flags | 8 }), expected: { field: 'NEED_REPLY flag' } },
   { what: 'a reserved flag', outcome: a => flip(a, { flags: a.flags | 0x10 }), expected: { field: 'reserved flags' } },
   { what: 'a payload one byte short', outcome: a => flip(a, { payload: a.payload.subarray(1) }), expected: { field: 'size' } },
   { what: 'a payload one byte long', outcome: a => flip(a, { payload: Buffer.concat([a.payload, Buffer.alloc(1)]) }), expected: { field: 'size' } },

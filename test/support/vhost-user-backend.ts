@@ -294,7 +294,6 @@ export class VhostUserBackend {
   }
 
   #reply(message: Message, payload: Buffer): Answer {
-    // libvhost-user leaves NEED_REPLY set in its replies
-    return { request: message.request, flags: VERSION | REPLY | message.flags & NEED_REPLY, payload, fds: [] }
+    return { request: message.request, flags: VERSION | REPLY, payload, fds: [] }
   }
 }
