@@ -1,0 +1,90 @@
+/** INIT and DESTROY: what is negotiated with the kernel, and the end of a session. */
+import { errno } from '../../errors.js'
+import { FUSE_INIT_FLAGS, FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION, FuseInitIn, FuseInitOut, type InitFlag } from '../../fuse/abi.js'
+import type { DeviceRequest } from '../handlers.js'
+import { Head, Negotiated } from './layout.js'
+import type { PassthroughOptions } from './options.js'
+import type { Volume } from './volume.js'
+
+/** The oldest kernel served; virtio-fs came with 7.31, virtiofsd takes 7.27. */
+const OLDEST_MINOR = 27
+const MAX_WRITE = 1 << 20
+const MAX_PAGES = 256
+const MAX_BACKGROUND = 0xffff
+/** fuse_init_in of kernels without INIT_EXT ends before flags2. */
+const OLD_INIT_IN_BYTES = FuseInitIn.flags2
+
+/** Always answered when offered. */
+const ALWAYS: readonly InitFlag[] = [
+  'ASYNC_READ', 'ATOMIC_O_TRUNC', 'BIG_WRITES', 'AUTO_INVAL_DATA', 'ASYNC_DIO', 'PARALLEL_DIROPS', 'MAX_PAGES', 'INIT_EXT',
+  // a symbolic link is never changed, only replaced by another inode
+  'CACHE_SYMLINKS',
+  'HANDLE_KILLPRIV_V2', 'SETXATTR_EXT', 'CREATE_SUPP_GROUP', 'ALLOW_IDMAP',
+]
+
+function bit(flag: InitFlag): bigint {
+  return 1n << BigInt(FUSE_INIT_FLAGS[flag])
+}
+
+function wanted(options: PassthroughOptions): readonly InitFlag[] {
+  const flags = [...ALWAYS]
+  // with no time to live every entry would be looked up again at once
+  if (options.readdirplus && options.cache !== 'never') flags.push('DO_READDIRPLUS', 'READDIRPLUS_AUTO')
+  if (options.writeback) flags.push('WRITEBACK_CACHE')
+  if (options.posixAcl) flags.push('POSIX_ACL', 'DONT_MASK')
+  if (options.cache === 'never' || options.cache === 'metadata') flags.push('DIRECT_IO_ALLOW_MMAP')
+  return flags
+}
+
+/** A second INIT starts a new session: everything of the one before is released. */
+export function init(volume: Volume, request: DeviceRequest): number {
+  const { args, argsAt, reply, replyAt } = request
+  const major = args.getUint32(argsAt + FuseInitIn.major, true)
+  const minor = args.getUint32(argsAt + FuseInitIn.minor, true)
+  if (major < FUSE_KERNEL_VERSION) return -errno.EPROTO
+  if (request.replyBytes < FuseInitOut.SIZE) return -errno.EINVAL
+  for (let i = 0; i < FuseInitOut.SIZE; i += 4) reply.setUint32(replyAt + i, 0, true)
+  reply.setUint32(replyAt + FuseInitOut.major, FUSE_KERNEL_VERSION, true)
+  reply.setUint32(replyAt + FuseInitOut.minor, Math.min(minor, FUSE_KERNEL_MINOR_VERSION), true)
+  // a newer major version: the kernel sees ours and sends INIT again
+  if (major > FUSE_KERNEL_VERSION) {
+    reply.setUint32(replyAt + FuseInitOut.minor, FUSE_KERNEL_MINOR_VERSION, true)
+    return FuseInitOut.SIZE
+  }
+  if (minor < OLDEST_MINOR) return -errno.EPROTO
+
+  let offered = BigInt(args.getUint32(argsAt + FuseInitIn.flags, true))
+  if ((offered & bit('INIT_EXT')) !== 0n && request.argsBytes >= OLD_INIT_IN_BYTES + 4) {
+    offered |= BigInt(args.getUint32(argsAt + FuseInitIn.flags2, true)) << 32n
+  }
+  let answer = 0n
+  for (const flag of wanted(volume.options)) answer |= offered & bit(flag)
+  if (volume.options.posixAcl && (answer & bit('POSIX_ACL')) === 0n) return -errno.EPROTO
+
+  destroy(volume)
+  let negotiated = 0
+  if ((answer & bit('WRITEBACK_CACHE')) !== 0n) negotiated |= Negotiated.WRITEBACK
+  if ((answer & bit('POSIX_ACL')) !== 0n) negotiated |= Negotiated.POSIX_ACL
+  if ((answer & bit('SETXATTR_EXT')) !== 0n) negotiated |= Negotiated.SETXATTR_EXT
+  if ((answer & bit('HANDLE_KILLPRIV_V2')) !== 0n) negotiated |= Negotiated.KILLPRIV_V2
+  if ((answer & bit('CREATE_SUPP_GROUP')) !== 0n) negotiated |= Negotiated.SUPP_GROUP
+  Atomics.store(volume.words, Head.NEGOTIATED, negotiated)
+
+  reply.setUint32(replyAt + FuseInitOut.max_readahead, args.getUint32(argsAt + FuseInitIn.max_readahead, true), true)
+  reply.setUint32(replyAt + FuseInitOut.flags, Number(answer & 0xffff_ffffn), true)
+  reply.setUint32(replyAt + FuseInitOut.flags2, Number(answer >> 32n), true)
+  reply.setUint16(replyAt + FuseInitOut.max_background, MAX_BACKGROUND, true)
+  reply.setUint16(replyAt + FuseInitOut.congestion_threshold, Math.floor(MAX_BACKGROUND / 4) * 3, true)
+  reply.setUint32(replyAt + FuseInitOut.max_write, MAX_WRITE, true)
+  reply.setUint32(replyAt + FuseInitOut.time_gran, 1, true)
+  reply.setUint16(replyAt + FuseInitOut.max_pages, MAX_PAGES, true)
+  return FuseInitOut.SIZE
+}
+
+/** The kernel sends no FORGETs at unmount: the end of a session frees every lookup and every open file. */
+export function destroy(volume: Volume): number {
+  volume.handles.releaseAll()
+  volume.inodes.forgetAll()
+  Atomics.store(volume.words, Head.NEGOTIATED, 0)
+  return 0
+}

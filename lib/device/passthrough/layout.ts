@@ -1,0 +1,90 @@
+/**
+ * Where things are in the memory that all workers of one shared directory share.
+ *
+ * One anonymous mapping, reserved but not populated: a page costs memory from its first use on.
+ * It is read and written as 32-bit words; whatever two threads may touch at once goes through
+ * `Atomics` or is only touched under a lock.
+ */
+
+/** Words of the head. */
+export const Head = {
+  /** Guards inserting and removing inodes: hash, free list, counters. */
+  INODE_LOCK: 0,
+  /** Guards the free list of open files. */
+  HANDLE_LOCK: 1,
+  /** Guards the table of mounts. */
+  MOUNT_LOCK: 2,
+  /** Level of the hash in use; see InodeTable. */
+  HASH_LEVEL: 3,
+  HASH_USED: 4,
+  /** Inode records ever used; the free ones among them are chained. */
+  INODE_TOP: 5,
+  INODE_FREE: 6,
+  INODE_LIVE: 7,
+  HANDLE_TOP: 8,
+  HANDLE_FREE: 9,
+  HANDLE_LIVE: 10,
+  /** Next position of the descriptor cache. */
+  CACHE_HAND: 11,
+  /** O_PATH descriptors in inode records, and those of them that must not be closed early. */
+  PATH_FDS: 12,
+  KEPT_FDS: 13,
+  MOUNT_COUNT: 14,
+  /** What INIT negotiated: `Negotiated` bits. */
+  NEGOTIATED: 15,
+  WORDS: 64,
+} as const
+
+/** Bits of Head.NEGOTIATED. */
+export const Negotiated = {
+  WRITEBACK: 1,
+  POSIX_ACL: 2,
+  SETXATTR_EXT: 4,
+  KILLPRIV_V2: 8,
+  SUPP_GROUP: 16,
+} as const
+
+export const RECORD_WORDS = 24
+export const HANDLE_WORDS = 12
+export const MOUNT_WORDS = 4
+export const MOUNT_ROOM = 1024
+/** The smallest hash has 2^HASH_FIRST_BITS buckets. */
+export const HASH_FIRST_BITS = 14
+
+export interface Layout {
+  /** Inode records, index 0 unused. Their number is at most 2^24. */
+  inodeCapacity: number
+  handleCapacity: number
+  cacheCapacity: number
+  /** All in words. */
+  mountsAt: number
+  cacheAt: number
+  handlesAt: number
+  hashAt: number
+  recordsAt: number
+  words: number
+}
+
+/** Hash levels, each twice the one before, end with one of at least twice the capacity. */
+export function hashLevels(inodeCapacity: number): number {
+  return Math.max(1, Math.ceil(Math.log2(inodeCapacity * 2)) - HASH_FIRST_BITS + 1)
+}
+
+/** Word where a level of the hash starts, counted from `hashAt`. */
+export function hashLevelAt(level: number): number {
+  return (2 ** level - 1) * 2 ** HASH_FIRST_BITS
+}
+
+export function planLayout(inodeCapacity: number, handleCapacity: number, cacheCapacity: number): Layout {
+  const page = 1024
+  const round = (words: number): number => Math.ceil(words / page) * page
+  const mountsAt = round(Head.WORDS)
+  const cacheAt = mountsAt + round(MOUNT_ROOM * MOUNT_WORDS)
+  const handlesAt = cacheAt + round(cacheCapacity)
+  const hashAt = handlesAt + round(handleCapacity * HANDLE_WORDS)
+  const recordsAt = hashAt + round(hashLevelAt(hashLevels(inodeCapacity)))
+  return {
+    inodeCapacity, handleCapacity, cacheCapacity, mountsAt, cacheAt, handlesAt, hashAt, recordsAt,
+    words: recordsAt + round(inodeCapacity * RECORD_WORDS),
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * One descriptor per mount of the shared tree. open_by_handle_at needs it, since a file handle
+ * only says which inode of a file system it means.
+ *
+ * The table is shared by all workers and only grows; a mount that goes away and comes back has
+ * another id. Entry: mount id, descriptor or NO_HANDLES.
+ */
+import { close } from '../../sys/io.js'
+import { Head, MOUNT_ROOM, MOUNT_WORDS, type Layout } from './layout.js'
+import { lock, unlock } from './spin-lock.js'
+
+/** Outside the range of −errno, so that a function can return either. */
+export const UNKNOWN_MOUNT = -0x1000
+export const NO_HANDLES = -0x1001
+
+export class MountTable {
+  readonly #words: Int32Array
+  readonly #at: number
+
+  constructor(words: Int32Array, layout: Layout) {
+    this.#words = words
+    this.#at = layout.mountsAt
+  }
+
+  /** The descriptor of a mount, NO_HANDLES or UNKNOWN_MOUNT. */
+  fd(mountId: number): number {
+    const count = Atomics.load(this.#words, Head.MOUNT_COUNT)
+    for (let i = 0, at = this.#at; i < count; i++, at += MOUNT_WORDS) {
+      if (this.#words[at] === mountId) return this.#words[at + 1]!
+    }
+    return UNKNOWN_MOUNT
+  }
+
+  /**
+   * Enters a mount. The table owns the descriptor from then on.
+   * @param fd NO_HANDLES when handles do not work there
+   * @returns what the table says of that mount now: another thread may have been first
+   */
+  add(mountId: number, fd: number): number {
+    lock(this.#words, Head.MOUNT_LOCK)
+    let entered = this.fd(mountId)
+    if (entered === UNKNOWN_MOUNT) {
+      const count = this.#words[Head.MOUNT_COUNT]!
+      if (count < MOUNT_ROOM) {
+        const at = this.#at + count * MOUNT_WORDS
+        this.#words[at] = mountId
+        this.#words[at + 1] = fd
+        Atomics.store(this.#words, Head.MOUNT_COUNT, count + 1)
+        entered = fd
+      } else {
+        entered = NO_HANDLES
+      }
+    }
+    unlock(this.#words, Head.MOUNT_LOCK)
+    if (entered !== fd && fd >= 0) close(fd)
+    return entered
+  }
+
+  get count(): number {
+    return Atomics.load(this.#words, Head.MOUNT_COUNT)
+  }
+
+  /** Descriptor of the i-th mount, or NO_HANDLES. */
+  fdAt(i: number): number {
+    return this.#words[this.#at + i * MOUNT_WORDS + 1]!
+  }
+
+  closeAll(): void {
+    for (let i = 0; i < this.count; i++) {
+      const fd = this.fdAt(i)
+      if (fd >= 0) close(fd)
+    }
+    this.#words[Head.MOUNT_COUNT] = 0
+  }
+}

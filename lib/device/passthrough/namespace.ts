@@ -1,0 +1,218 @@
+/** Requests on names: looking up, making, removing, renaming, linking. */
+import { errno } from '../../errors.js'
+import {
+  FuseBatchForgetIn, FuseEntryOut, FuseForgetIn, FuseForgetOne, FuseLinkIn, FuseMkdirIn, FuseMknodIn, FuseRename2In, FuseRenameIn,
+} from '../../fuse/abi.js'
+import { setUmask } from '../../sys/credentials.js'
+import { linkat, mkdirat, mknodat, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2, symlinkat, unlinkat } from '../../sys/dir.js'
+import { AT_REMOVEDIR, AT_SYMLINK_FOLLOW, readlinkat, S_IFDIR, S_IFLNK } from '../../sys/file.js'
+import { getU64 } from '../../wire/u64.js'
+import { NO_REPLY, type DeviceRequest } from '../handlers.js'
+import { writeEntryOut } from './attributes.js'
+import { Negotiated } from './layout.js'
+import type { Volume } from './volume.js'
+
+const EINVAL = -errno.EINVAL
+
+/**
+ * Pins a directory and opens its descriptor.
+ * @returns the index, or −errno; the descriptor is `volume.fd(index)`, which cannot fail then
+ */
+export function pinDirectory(volume: Volume, nodeid: number): number {
+  const index = volume.inodes.pin(nodeid)
+  if (index < 0) return index
+  let failed = 0
+  if (volume.inodes.type(index) !== S_IFDIR) failed = -errno.ENOTDIR
+  else failed = Math.min(0, volume.fd(index))
+  if (failed === 0) return index
+  volume.inodes.unpin(index)
+  return failed
+}
+
+/** fuse_entry_out for an inode whose attributes are in `stat`. */
+export function replyEntry(volume: Volume, request: DeviceRequest, index: number): number {
+  writeEntryOut(request.reply, request.replyAt, volume.stat, volume.rules.timeoutSeconds)
+  volume.inodes.writeNodeid(request.reply, request.replyAt + FuseEntryOut.nodeid, index)
+  return FuseEntryOut.SIZE
+}
+
+/** Looks a name up in a pinned directory, answers with its entry, and unpins the directory. */
+function replyLookup(volume: Volume, request: DeviceRequest, parent: number, name: number): number {
+  const index = volume.lookup(volume.fd(parent), name)
+  volume.inodes.unpin(parent)
+  return index < 0 ? index : replyEntry(volume, request, index)
+}
+
+export function lookup(volume: Volume, request: DeviceRequest): number {
+  const end = volume.name.readName(request, 0)
+  if (end < 0) return end
+  const parent = pinDirectory(volume, request.nodeid)
+  return parent < 0 ? parent : replyLookup(volume, request, parent, volume.name.address)
+}
+
+export function forget(volume: Volume, request: DeviceRequest): number {
+  volume.inodes.forget(request.nodeid, getU64(request.args, request.argsAt + FuseForgetIn.nlookup))
+  return NO_REPLY
+}
+
+export function batchForget(volume: Volume, request: DeviceRequest): number {
+  const { args, argsAt } = request
+  const room = Math.floor((request.argsBytes - FuseBatchForgetIn.SIZE) / FuseForgetOne.SIZE)
+  const count = Math.min(args.getUint32(argsAt + FuseBatchForgetIn.count, true), room)
+  for (let i = 0, at = argsAt + FuseBatchForgetIn.SIZE; i < count; i++, at += FuseForgetOne.SIZE) {
+    volume.inodes.forget(getU64(args, at + FuseForgetOne.nodeid), getU64(args, at + FuseForgetOne.nlookup))
+  }
+  return NO_REPLY
+}
+
+export function readlink(volume: Volume, request: DeviceRequest): number {
+  const index = volume.inodes.pin(request.nodeid)
+  if (index < 0) return index
+  let done = EINVAL
+  if (volume.inodes.type(index) === S_IFLNK) {
+    const fd = volume.fd(index)
+    done = fd < 0 ? fd : readlinkat(fd, volume.empty, request.replyAddress, request.replyBytes)
+  }
+  volume.inodes.unpin(index)
+  return done
+}
+
+/**
+ * Becomes the caller, with its umask where the kernel left that to us (DONT_MASK: the umask does
+ * not count where the directory has a default ACL).
+ */
+export function enterCaller(volume: Volume, request: DeviceRequest, umask: number): number {
+  const failed = volume.caller.enter(request, volume.negotiated(Negotiated.SUPP_GROUP))
+  if (failed === 0 && volume.negotiated(Negotiated.POSIX_ACL)) setUmask(umask & 0o777)
+  return failed
+}
+
+export function leaveCaller(volume: Volume): void {
+  if (volume.negotiated(Negotiated.POSIX_ACL)) setUmask(0)
+  volume.caller.leave()
+}
+
+export function mkdir(volume: Volume, request: DeviceRequest): number {
+  const { args, argsAt } = request
+  const end = volume.name.readName(request, FuseMkdirIn.SIZE)
+  if (end < 0) return end
+  const mode = args.getUint32(argsAt + FuseMkdirIn.mode, true)
+  const umask = args.getUint32(argsAt + FuseMkdirIn.umask, true)
+  const parent = pinDirectory(volume, request.nodeid)
+  if (parent < 0) return parent
+  let failed = enterCaller(volume, request, umask)
+  if (failed === 0) {
+    failed = mkdirat(volume.fd(parent), volume.name.address, mode & 0o7777)
+    leaveCaller(volume)
+  }
+  if (failed === 0) return replyLookup(volume, request, parent, volume.name.address)
+  volume.inodes.unpin(parent)
+  return failed
+}
+
+export function mknod(volume: Volume, request: DeviceRequest): number {
+  const { args, argsAt } = request
+  const end = volume.name.readName(request, FuseMknodIn.SIZE)
+  if (end < 0) return end
+  const mode = args.getUint32(argsAt + FuseMknodIn.mode, true)
+  const device = args.getUint32(argsAt + FuseMknodIn.rdev, true)
+  const umask = args.getUint32(argsAt + FuseMknodIn.umask, true)
+  const parent = pinDirectory(volume, request.nodeid)
+  if (parent < 0) return parent
+  let failed = enterCaller(volume, request, umask)
+  if (failed === 0) {
+    failed = mknodat(volume.fd(parent), volume.name.address, mode, device)
+    leaveCaller(volume)
+  }
+  if (failed === 0) return replyLookup(volume, request, parent, volume.name.address)
+  volume.inodes.unpin(parent)
+  return failed
+}
+
+export function symlink(volume: Volume, request: DeviceRequest): number {
+  const nameEnd = volume.name.readName(request, 0)
+  if (nameEnd < 0) return nameEnd
+  const end = volume.path.readString(request, nameEnd)
+  if (end < 0) return end
+  const parent = pinDirectory(volume, request.nodeid)
+  if (parent < 0) return parent
+  let failed = volume.caller.enter(request, volume.negotiated(Negotiated.SUPP_GROUP))
+  if (failed === 0) {
+    failed = symlinkat(volume.path.address, volume.fd(parent), volume.name.address)
+    volume.caller.leave()
+  }
+  if (failed === 0) return replyLookup(volume, request, parent, volume.name.address)
+  volume.inodes.unpin(parent)
+  return failed
+}
+
+function remove(volume: Volume, request: DeviceRequest, flags: number): number {
+  const end = volume.name.readName(request, 0)
+  if (end < 0) return end
+  const parent = pinDirectory(volume, request.nodeid)
+  if (parent < 0) return parent
+  const dirFd = volume.fd(parent)
+  const kept = volume.keep(dirFd, volume.name.address)
+  const failed = unlinkat(dirFd, volume.name.address, flags)
+  volume.kept(kept, failed === 0)
+  volume.inodes.unpin(parent)
+  return failed
+}
+
+export function unlink(volume: Volume, request: DeviceRequest): number {
+  return remove(volume, request, 0)
+}
+
+export function rmdir(volume: Volume, request: DeviceRequest): number {
+  return remove(volume, request, AT_REMOVEDIR)
+}
+
+function move(volume: Volume, request: DeviceRequest, newNodeid: number, flags: number, namesAt: number): number {
+  const oldEnd = volume.name.readName(request, namesAt)
+  if (oldEnd < 0) return oldEnd
+  const end = volume.newName.readName(request, oldEnd)
+  if (end < 0) return end
+  const parent = pinDirectory(volume, request.nodeid)
+  if (parent < 0) return parent
+  const newParent = pinDirectory(volume, newNodeid)
+  if (newParent < 0) {
+    volume.inodes.unpin(parent)
+    return newParent
+  }
+  const newDirFd = volume.fd(newParent)
+  const replaces = (flags & (RENAME_NOREPLACE | RENAME_EXCHANGE)) === 0
+  const kept = replaces ? volume.keep(newDirFd, volume.newName.address) : 0
+  const failed = renameat2(volume.fd(parent), volume.name.address, newDirFd, volume.newName.address, flags)
+  volume.kept(kept, failed === 0)
+  volume.inodes.unpin(newParent)
+  volume.inodes.unpin(parent)
+  return failed
+}
+
+export function rename(volume: Volume, request: DeviceRequest): number {
+  return move(volume, request, getU64(request.args, request.argsAt + FuseRenameIn.newdir), 0, FuseRenameIn.SIZE)
+}
+
+export function rename2(volume: Volume, request: DeviceRequest): number {
+  const flags = request.args.getUint32(request.argsAt + FuseRename2In.flags, true)
+  if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) !== 0) return EINVAL
+  return move(volume, request, getU64(request.args, request.argsAt + FuseRename2In.newdir), flags, FuseRename2In.SIZE)
+}
+
+export function link(volume: Volume, request: DeviceRequest): number {
+  const end = volume.name.readName(request, FuseLinkIn.SIZE)
+  if (end < 0) return end
+  const index = volume.inodes.pin(getU64(request.args, request.argsAt + FuseLinkIn.oldnodeid))
+  if (index < 0) return index
+  const fd = volume.fd(index)
+  const parent = fd < 0 ? fd : pinDirectory(volume, request.nodeid)
+  let done = parent
+  if (parent >= 0) {
+    volume.procPath.set(fd)
+    done = linkat(volume.procFd, volume.procPath.digits, volume.fd(parent), volume.name.address, AT_SYMLINK_FOLLOW)
+    if (done === 0) done = replyLookup(volume, request, parent, volume.name.address)
+    else volume.inodes.unpin(parent)
+  }
+  volume.inodes.unpin(index)
+  return done
+}

@@ -1,0 +1,55 @@
+/** What the owner of a shared directory can choose; names and meaning are virtiofsd's. */
+import { UsageError } from '../../errors.js'
+import * as abi from '../../fuse/abi.js'
+
+export type CachePolicy = 'auto' | 'always' | 'metadata' | 'never'
+
+export interface PassthroughOptions {
+  /** The directory to serve. */
+  root: string
+  /** How long the kernel may believe what it knows, and whether it keeps file data. */
+  cache: CachePolicy
+  /** The kernel may collect writes; only for a tree that nobody else writes. */
+  writeback: boolean
+  /** Extended attributes. */
+  xattr: boolean
+  /** POSIX ACLs, enforced by the kernel; needs `xattr`. */
+  posixAcl: boolean
+  readonly: boolean
+  /** Pass O_DIRECT on to the file system below. */
+  allowDirectIo: boolean
+  readdirplus: boolean
+}
+
+export const defaultOptions: Omit<PassthroughOptions, 'root'> = {
+  cache: 'auto', writeback: false, xattr: true, posixAcl: false, readonly: false, allowDirectIo: false, readdirplus: true,
+}
+
+/** A cache policy as the numbers that replies carry. */
+export interface CacheRules {
+  /** entry_valid and attr_valid, seconds. */
+  timeoutSeconds: number
+  fileOpenFlags: number
+  dirOpenFlags: number
+}
+
+/**
+ * The rules of a policy. Source: virtiofsd 1.13 `main.rs` (time-outs), `passthrough/mod.rs`
+ * `do_open` and `create` (open flags).
+ */
+export function cacheRules(policy: CachePolicy): CacheRules {
+  const direct = abi.FOPEN_DIRECT_IO | abi.FOPEN_PARALLEL_DIRECT_WRITES
+  switch (policy) {
+    case 'auto': return { timeoutSeconds: 1, fileOpenFlags: 0, dirOpenFlags: 0 }
+    case 'always': return { timeoutSeconds: 86400, fileOpenFlags: abi.FOPEN_KEEP_CACHE, dirOpenFlags: abi.FOPEN_KEEP_CACHE | abi.FOPEN_CACHE_DIR }
+    case 'metadata': return { timeoutSeconds: 86400, fileOpenFlags: direct, dirOpenFlags: abi.FOPEN_KEEP_CACHE | abi.FOPEN_CACHE_DIR }
+    case 'never': return { timeoutSeconds: 0, fileOpenFlags: direct, dirOpenFlags: 0 }
+  }
+}
+
+/** @throws UsageError for combinations that cannot be served */
+export function checkOptions(options: PassthroughOptions): void {
+  if (!['auto', 'always', 'metadata', 'never'].includes(options.cache)) throw new UsageError(`cache=${options.cache}: not one of auto, always, metadata, never`)
+  if (options.posixAcl && !options.xattr) throw new UsageError('posix_acl needs xattr')
+  if (options.writeback && options.cache === 'never') throw new UsageError('writeback does not go with cache=never')
+}

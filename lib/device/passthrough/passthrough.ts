@@ -1,0 +1,116 @@
+/** The passthrough file system: a directory of this host, served request by request. */
+import { errno } from '../../errors.js'
+import { FUSE_COMPAT_SETXATTR_IN_SIZE, FuseInitIn } from '../../fuse/abi.js'
+import { Op, OPCODE_LIMIT, opcodeRow } from '../../fuse/opcodes.js'
+import { NO_REPLY, type DeviceRequest, type Handlers } from '../handlers.js'
+import * as attributes from './attribute-requests.js'
+import * as entries from './entries.js'
+import * as files from './files.js'
+import { destroy, init } from './init.js'
+import * as namespace from './namespace.js'
+import type { PassthroughShared } from './shared.js'
+import { Volume } from './volume.js'
+import * as xattrs from './xattrs.js'
+
+type Operation = (volume: Volume, request: DeviceRequest) => number
+
+const noReply: Operation = () => NO_REPLY
+
+/** What is not here gets ENOSYS; the kernel then keeps locks itself. */
+const operations: Partial<Record<number, Operation>> = {
+  [Op.LOOKUP]: namespace.lookup,
+  [Op.FORGET]: namespace.forget,
+  [Op.GETATTR]: attributes.getattr,
+  [Op.SETATTR]: attributes.setattr,
+  [Op.READLINK]: namespace.readlink,
+  [Op.SYMLINK]: namespace.symlink,
+  [Op.MKNOD]: namespace.mknod,
+  [Op.MKDIR]: namespace.mkdir,
+  [Op.UNLINK]: namespace.unlink,
+  [Op.RMDIR]: namespace.rmdir,
+  [Op.RENAME]: namespace.rename,
+  [Op.LINK]: namespace.link,
+  [Op.OPEN]: files.open,
+  [Op.READ]: files.read,
+  [Op.WRITE]: files.write,
+  [Op.STATFS]: attributes.statfs,
+  [Op.RELEASE]: files.release,
+  [Op.FSYNC]: files.fsyncFile,
+  [Op.SETXATTR]: xattrs.setXattr,
+  [Op.GETXATTR]: xattrs.getXattr,
+  [Op.LISTXATTR]: xattrs.listXattr,
+  [Op.REMOVEXATTR]: xattrs.removeXattr,
+  [Op.FLUSH]: files.flush,
+  [Op.INIT]: init,
+  [Op.OPENDIR]: files.opendir,
+  [Op.READDIR]: entries.readdir,
+  [Op.RELEASEDIR]: files.releasedir,
+  [Op.FSYNCDIR]: files.fsyncDirectory,
+  [Op.ACCESS]: attributes.access,
+  [Op.CREATE]: files.create,
+  [Op.INTERRUPT]: noReply,
+  [Op.DESTROY]: destroy,
+  [Op.NOTIFY_REPLY]: noReply,
+  [Op.BATCH_FORGET]: namespace.batchForget,
+  [Op.FALLOCATE]: files.fallocateFile,
+  [Op.READDIRPLUS]: entries.readdirplus,
+  [Op.RENAME2]: namespace.rename2,
+  [Op.LSEEK]: files.lseekFile,
+  [Op.COPY_FILE_RANGE]: files.copyRange,
+  [Op.SYNCFS]: attributes.syncFileSystem,
+  [Op.TMPFILE]: files.tmpfile,
+  [Op.STATX]: attributes.statxInode,
+  [Op.COPY_FILE_RANGE_64]: files.copyRange64,
+}
+
+/** What a read-only volume refuses outright. OPEN, CREATE and ACCESS look at their flags themselves. */
+const CHANGING: readonly number[] = [
+  Op.SETATTR, Op.SYMLINK, Op.MKNOD, Op.MKDIR, Op.UNLINK, Op.RMDIR, Op.RENAME, Op.LINK, Op.WRITE, Op.SETXATTR, Op.REMOVEXATTR, Op.FALLOCATE,
+  Op.RENAME2, Op.COPY_FILE_RANGE, Op.TMPFILE, Op.COPY_FILE_RANGE_64,
+]
+
+const readonlyRefusal: Operation = () => -errno.EROFS
+
+/** Least bytes of arguments, and of room for the reply, that an operation may count on. */
+const leastArgs = new Uint16Array(OPCODE_LIMIT)
+const leastReply = new Uint16Array(OPCODE_LIMIT)
+for (let opcode = 0; opcode < OPCODE_LIMIT; opcode++) {
+  const row = opcodeRow(opcode)
+  if (!row) continue
+  leastArgs[opcode] = row.inBytes
+  leastReply[opcode] = Math.max(0, row.outBytes)
+}
+// two structures have grown; their handlers look at what is there
+leastArgs[Op.INIT] = FuseInitIn.flags2
+leastArgs[Op.SETXATTR] = FUSE_COMPAT_SETXATTR_IN_SIZE
+
+/** The file system in one device worker. Its workers share what `openPassthrough` made. */
+export class Passthrough implements Handlers {
+  readonly #volume: Volume
+  readonly #table: (Operation | undefined)[] = new Array(OPCODE_LIMIT).fill(undefined)
+
+  constructor(shared: PassthroughShared) {
+    this.#volume = new Volume(shared)
+    for (let opcode = 0; opcode < OPCODE_LIMIT; opcode++) this.#table[opcode] = operations[opcode]
+    if (shared.options.readonly) for (const opcode of CHANGING) this.#table[opcode] = readonlyRefusal
+  }
+
+  handle(request: DeviceRequest): number {
+    const { opcode } = request
+    const operation = opcode < OPCODE_LIMIT ? this.#table[opcode] : undefined
+    if (operation === undefined) return -errno.ENOSYS
+    if (request.argsBytes < leastArgs[opcode]! || request.extensionBytes > request.argsBytes - leastArgs[opcode]!) {
+      return leastReply[opcode] === 0 && isSilent(opcode) ? NO_REPLY : -errno.EINVAL
+    }
+    if (request.replyBytes < leastReply[opcode]!) return -errno.EINVAL
+    return operation(this.#volume, request)
+  }
+
+  close(): void {
+    this.#volume.close()
+  }
+}
+
+function isSilent(opcode: number): boolean {
+  return opcode === Op.FORGET || opcode === Op.BATCH_FORGET || opcode === Op.INTERRUPT || opcode === Op.NOTIFY_REPLY
+}

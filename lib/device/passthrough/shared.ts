@@ -1,0 +1,117 @@
+/**
+ * A shared directory, opened once on the main thread; its workers get the result by structured
+ * clone and share the memory and the descriptors it names.
+ */
+import { errno, SyscallError, UsageError } from '../../errors.js'
+import { Capabilities, CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID, effectiveUid } from '../../sys/credentials.js'
+import { AT_EMPTY_PATH, O_DIRECTORY, O_PATH, openPath, STATX_MNT_ID, statxPath } from '../../sys/file.js'
+import { close } from '../../sys/io.js'
+import { mapAnonymous, unmap, viewRegion } from '../../sys/memory.js'
+import { HandleTable, HANDLE_LIMIT } from './handle-table.js'
+import { InodeTable } from './inode-table.js'
+import { planLayout, type Layout } from './layout.js'
+import { MountTable, NO_HANDLES } from './mount-table.js'
+import { checkOptions, type PassthroughOptions } from './options.js'
+import { St, StatBuffer, STAT_MASK } from './stat-buffer.js'
+import { MountProbe } from './file-handles.js'
+import { descriptorLimit } from '../../sys/limits.js'
+
+/** Plain data: survives structured clone. */
+export interface PassthroughShared {
+  readonly options: PassthroughOptions
+  /** The memory that all workers share. */
+  readonly address: number
+  readonly lengthBytes: number
+  readonly layout: Layout
+  /** O_PATH descriptor of /proc/self/fd. */
+  readonly procFd: number
+  /** Most descriptors that stay open for inodes: without file handles, and for unlinked files. */
+  readonly keptLimit: number
+  /** What cannot be done here and why, one line each, to be said once. */
+  readonly notices: readonly string[]
+}
+
+export interface PassthroughLimits {
+  /** Inodes that can be known at once. */
+  inodes?: number
+  /** O_PATH descriptors kept open for speed. */
+  cachedDescriptors?: number
+  /** False: behave as where file handles cannot be used. */
+  fileHandles?: boolean
+}
+
+const DEFAULT_INODES = 2 ** 23
+const DEFAULT_CACHED = 4096
+
+/**
+ * Opens a directory to serve.
+ * @throws SyscallError, UsageError with one line that names the directory
+ */
+export function openPassthrough(options: PassthroughOptions, limits: PassthroughLimits = {}): PassthroughShared {
+  checkOptions(options)
+  const rootFd = openRoot(options.root)
+  let procFd = -1
+  let address = 0
+  let lengthBytes = 0
+  try {
+    procFd = openPath('/proc/self/fd', O_PATH | O_DIRECTORY)
+    if (procFd < 0) throw new SyscallError('open', -procFd, '/proc/self/fd')
+    const descriptors = descriptorLimit()
+    const cached = Math.min(limits.cachedDescriptors ?? DEFAULT_CACHED, Math.max(16, Math.floor(descriptors / 4)))
+    const layout = planLayout(limits.inodes ?? DEFAULT_INODES, Math.min(descriptors, HANDLE_LIMIT), cached)
+    lengthBytes = layout.words * 4
+    address = mapAnonymous(lengthBytes)
+    const words = new Int32Array(viewRegion(address, lengthBytes).view.buffer)
+    const stat = new StatBuffer()
+    const got = statxPath(rootFd, '', AT_EMPTY_PATH, STAT_MASK, stat.address)
+    if (got < 0) throw new SyscallError('statx', -got, options.root)
+    const notices: string[] = []
+    const handles = limits.fileHandles !== false && handlesPermitted(notices)
+    new InodeTable(words, address, layout).insertRoot(stat, rootFd)
+    const mountFd = handles && (stat.words[St.mask]! & STATX_MNT_ID) !== 0 ? new MountProbe(procFd).open(rootFd, stat) : NO_HANDLES
+    new MountTable(words, layout).add(stat.mountId, mountFd)
+    if (handles && mountFd < 0) notices.push(`${options.root}: its file system has no usable file handles, so every inode known costs an open descriptor`)
+    if (!mayActForOthers()) notices.push('not root: new files belong to the user of the device, whoever creates them')
+    return { options, address, lengthBytes, layout, procFd, keptLimit: Math.floor(descriptors / 2), notices }
+  } catch (error) {
+    if (address !== 0) unmap(address, lengthBytes)
+    if (procFd >= 0) close(procFd)
+    close(rootFd)
+    throw error
+  }
+}
+
+function openRoot(root: string): number {
+  if (root === '' || root.includes('\0')) throw new UsageError('the directory to serve has an empty or impossible name')
+  const fd = openPath(root, O_PATH | O_DIRECTORY)
+  if (fd === -errno.ENOTDIR) throw new UsageError(`${root}: not a directory`)
+  if (fd === -errno.ENOENT) throw new UsageError(`${root}: no such directory`)
+  if (fd < 0) throw new SyscallError('open', -fd, root)
+  return fd
+}
+
+function mayActForOthers(): boolean {
+  const capabilities = new Capabilities()
+  return effectiveUid() === 0 && capabilities.has(CAP_SETUID) && capabilities.has(CAP_SETGID)
+}
+
+function handlesPermitted(notices: string[]): boolean {
+  if (new Capabilities().has(CAP_DAC_READ_SEARCH)) return true
+  notices.push('no CAP_DAC_READ_SEARCH: files cannot be opened by handle, so every inode known costs an open descriptor')
+  return false
+}
+
+/**
+ * Closes everything. Every worker must have ended, and on this thread nothing made from `shared`
+ * may be used any more: its memory is gone.
+ */
+export function closePassthrough(shared: PassthroughShared): void {
+  const words = new Int32Array(viewRegion(shared.address, shared.lengthBytes).view.buffer)
+  const inodes = new InodeTable(words, shared.address, shared.layout)
+  new HandleTable(words, shared.layout).releaseAll()
+  inodes.forgetAll()
+  inodes.closeRoot()
+  new MountTable(words, shared.layout).closeAll()
+  close(shared.procFd)
+  unmap(shared.address, shared.lengthBytes)
+}

@@ -1,0 +1,250 @@
+/**
+ * One worker's view of a shared directory: the shared tables, its own scratch memory, and how a
+ * name becomes an inode and an inode a descriptor.
+ */
+import { errno } from '../../errors.js'
+import {
+  AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW, O_NOFOLLOW, O_PATH, openat, openByHandleAt, S_IFDIR, statx,
+} from '../../sys/file.js'
+import { close } from '../../sys/io.js'
+import { scratch, viewRegion, type Region } from '../../sys/memory.js'
+import { Caller } from './caller.js'
+import { FdCache } from './fd-cache.js'
+import { HandleBuffer, MountProbe } from './file-handles.js'
+import { HandleTable } from './handle-table.js'
+import { Flag, InodeTable } from './inode-table.js'
+import { Head } from './layout.js'
+import { MountTable, NO_HANDLES, UNKNOWN_MOUNT } from './mount-table.js'
+import { NameBuffer, pathBuffer, ProcPath } from './names.js'
+import { cacheRules, type CacheRules, type PassthroughOptions } from './options.js'
+import type { PassthroughShared } from './shared.js'
+import { StatBuffer, STAT_MASK } from './stat-buffer.js'
+
+const NAME_FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT
+const DIRENT_BYTES = 32768
+
+export class Volume {
+  readonly options: PassthroughOptions
+  readonly rules: CacheRules
+  readonly words: Int32Array
+  readonly inodes: InodeTable
+  readonly handles: HandleTable
+  readonly mounts: MountTable
+  readonly procFd: number
+  readonly caller = new Caller()
+  /** What the last statx of this worker said. */
+  readonly stat = new StatBuffer()
+  readonly name = new NameBuffer()
+  readonly newName = new NameBuffer()
+  readonly path: NameBuffer = pathBuffer()
+  readonly procPath = new ProcPath()
+  /** An empty path, for AT_EMPTY_PATH. */
+  readonly empty: number = scratch(1).address
+  /** The path `.`, of a directory's descriptor. */
+  readonly dot: number
+  /** For small structures: timespecs, statfs, offsets. */
+  readonly small: Region = scratch(128)
+  /** What getdents64 writes. */
+  readonly dirents: Region = scratch(DIRENT_BYTES)
+  readonly #cache: FdCache
+  readonly #handle = new HandleBuffer()
+  readonly #probe: MountProbe
+  readonly #keptLimit: number
+
+  constructor(shared: PassthroughShared) {
+    const dot = scratch(2)
+    dot.bytes[0] = 0x2e
+    this.dot = dot.address
+    this.options = shared.options
+    this.rules = cacheRules(shared.options.cache)
+    this.words = new Int32Array(viewRegion(shared.address, shared.lengthBytes).view.buffer)
+    this.inodes = new InodeTable(this.words, shared.address, shared.layout)
+    this.handles = new HandleTable(this.words, shared.layout)
+    this.mounts = new MountTable(this.words, shared.layout)
+    this.#cache = new FdCache(this.words, shared.layout, this.inodes)
+    this.procFd = shared.procFd
+    this.#probe = new MountProbe(shared.procFd)
+    this.#keptLimit = shared.keptLimit
+  }
+
+  /** Whether INIT negotiated a `Negotiated` bit. */
+  negotiated(bit: number): boolean {
+    return (this.words[Head.NEGOTIATED]! & bit) !== 0
+  }
+
+  /** Whether a call that got this error may be made again: it lacked descriptors and some were closed. */
+  #mayRetry(error: number): boolean {
+    return (error === -errno.EMFILE || error === -errno.ENFILE) && this.#cache.shrink()
+  }
+
+  /** openat that makes room for its descriptor. */
+  openat(dirFd: number, name: number, flags: number, mode = 0): number {
+    const fd = openat(dirFd, name, flags, mode)
+    return fd < 0 && this.#mayRetry(fd) ? openat(dirFd, name, flags, mode) : fd
+  }
+
+  /** statx of a descriptor. @returns 0 or −errno */
+  statFd(fd: number): number {
+    return statx(fd, this.empty, AT_EMPTY_PATH, STAT_MASK, this.stat.address)
+  }
+
+  /** statx of a name, never of what a symbolic link points to. */
+  statName(dirFd: number, name: number): number {
+    return statx(dirFd, name, NAME_FLAGS, STAT_MASK, this.stat.address)
+  }
+
+  /**
+   * The O_PATH descriptor of a pinned inode. It stays open as long as the pin is held.
+   * @returns −ESTALE when the inode is gone
+   */
+  fd(index: number): number {
+    const fd = this.inodes.fd(index)
+    return fd >= 0 ? fd : this.#openPathFd(index)
+  }
+
+  #openPathFd(index: number): number {
+    const fd = this.#openByHandle(index, O_PATH | O_NOFOLLOW)
+    if (fd < 0) return fd
+    const verified = this.#verify(index, fd)
+    if (verified < 0) return verified
+    if (this.inodes.publishFd(index, fd)) {
+      this.#cache.enter(index)
+      return fd
+    }
+    close(fd)
+    return this.inodes.fd(index)
+  }
+
+  #openByHandle(index: number, flags: number): number {
+    const mountFd = this.mounts.fd(this.inodes.mountId(index))
+    if (mountFd < 0 || (this.inodes.flags(index) & Flag.HANDLE) === 0) return -errno.ESTALE
+    const handle = this.inodes.handleAddress(index)
+    const fd = openByHandleAt(mountFd, handle, flags)
+    return fd < 0 && this.#mayRetry(fd) ? openByHandleAt(mountFd, handle, flags) : fd
+  }
+
+  /**
+   * A handle was taken by name after statx of the same name; in between the name may have got
+   * another inode. Found out once per record; closes `fd` if so.
+   */
+  #verify(index: number, fd: number): number {
+    if ((this.inodes.flags(index) & Flag.VERIFIED) !== 0) return 0
+    let failed = this.statFd(fd)
+    if (failed === 0 && !this.inodes.matches(index, this.stat)) {
+      this.inodes.disown(index)
+      failed = -errno.ESTALE
+    }
+    if (failed < 0) close(fd)
+    else this.inodes.setFlags(index, Flag.VERIFIED)
+    return failed
+  }
+
+  /**
+   * Opens a pinned regular file or directory for use.
+   * @param flags without O_NOFOLLOW and O_CREAT
+   * @returns a descriptor that the caller owns, or −errno
+   */
+  open(index: number, flags: number): number {
+    const record = this.inodes.flags(index)
+    if ((record & Flag.HANDLE) !== 0 && (record & Flag.VERIFIED) !== 0) return this.#openByHandle(index, flags)
+    const pathFd = this.fd(index)
+    return pathFd < 0 ? pathFd : this.reopen(pathFd, flags)
+  }
+
+  /** Opens what a descriptor refers to once more, in another mode. */
+  reopen(fd: number, flags: number): number {
+    this.procPath.set(fd)
+    return this.openat(this.procFd, this.procPath.digits, flags)
+  }
+
+  /**
+   * Looks a name up and counts one lookup of its inode. Leaves its attributes in `stat`.
+   * @returns its index, or −errno
+   */
+  lookup(dirFd: number, name: number): number {
+    const failed = this.statName(dirFd, name)
+    if (failed < 0) return failed
+    const index = this.inodes.claim(this.stat)
+    return index !== 0 ? index : this.#learn(dirFd, name, 0)
+  }
+
+  /** Counts one lookup of the inode behind a descriptor. Leaves its attributes in `stat`. */
+  adopt(fd: number): number {
+    const failed = this.statFd(fd)
+    return failed < 0 ? failed : this.#learn(fd, this.empty, AT_EMPTY_PATH)
+  }
+
+  #learn(dirFd: number, name: number, flags: number): number {
+    let mountFd = this.mounts.fd(this.stat.mountId)
+    if (mountFd === UNKNOWN_MOUNT) {
+      mountFd = this.#learnMount(dirFd, name, flags)
+      if (mountFd < 0 && mountFd !== NO_HANDLES) return mountFd
+    }
+    if (mountFd >= 0) {
+      const failed = this.#handle.take(dirFd, name, flags)
+      if (failed === 0) return this.inodes.insert(this.stat, this.#handle.words, flags === AT_EMPTY_PATH)
+      if (failed !== -errno.EOPNOTSUPP) return failed
+    }
+    return this.#learnByFd(dirFd, name, flags)
+  }
+
+  /** O_PATH descriptor of a name, or of a descriptor; `stat` is of it then. */
+  #openPath(dirFd: number, name: number, flags: number): number {
+    const fd = flags === AT_EMPTY_PATH ? this.reopen(dirFd, O_PATH) : this.openat(dirFd, name, O_PATH | O_NOFOLLOW)
+    if (fd < 0) return fd
+    const failed = this.statFd(fd)
+    if (failed === 0) return fd
+    close(fd)
+    return failed
+  }
+
+  #learnMount(dirFd: number, name: number, flags: number): number {
+    const pathFd = this.#openPath(dirFd, name, flags)
+    if (pathFd < 0) return pathFd
+    const known = this.mounts.fd(this.stat.mountId)
+    const mountFd = known !== UNKNOWN_MOUNT ? known : this.mounts.add(this.stat.mountId, this.#probe.open(pathFd, this.stat))
+    close(pathFd)
+    return mountFd
+  }
+
+  /** Without a file handle, the record keeps a descriptor, which also keeps its inode number from being used again. */
+  #learnByFd(dirFd: number, name: number, flags: number): number {
+    if (this.words[Head.KEPT_FDS]! >= this.#keptLimit) return -errno.EMFILE
+    const fd = this.#openPath(dirFd, name, flags)
+    if (fd < 0) return fd
+    const index = this.inodes.insert(this.stat, undefined, true, fd)
+    if (index < 0 || !this.inodes.created) close(fd)
+    return index
+  }
+
+  /**
+   * Before a name is removed: if this is the last one of an inode that the kernel knows, its
+   * descriptor stays open until it is forgotten, because its handle opens nothing once it is gone.
+   * @returns the index of the inode, pinned, or 0
+   */
+  keep(dirFd: number, name: number): number {
+    if (this.statName(dirFd, name) < 0) return 0
+    if (this.stat.nlink > 1 && this.stat.type !== S_IFDIR) return 0
+    const peeked = this.inodes.peek(this.stat)
+    if (peeked === 0) return 0
+    const index = this.inodes.pin(this.inodes.nodeid(peeked))
+    if (index < 0) return 0
+    if ((this.inodes.flags(index) & Flag.KEPT) !== 0 || this.words[Head.KEPT_FDS]! >= this.#keptLimit || this.fd(index) < 0) {
+      this.inodes.unpin(index)
+      return 0
+    }
+    this.inodes.keep(index)
+    return index
+  }
+
+  /** After it: unless the name is gone the descriptor need not stay. */
+  kept(index: number, removed: boolean): void {
+    if (index === 0) return
+    if (!removed && this.inodes.unkeep(index)) this.#cache.enter(index)
+    this.inodes.unpin(index)
+  }
+
+  close(): void {
+    this.caller.close()
+  }
+}
