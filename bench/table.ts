@@ -1,0 +1,42 @@
+/** The tables on standard output, in Markdown. */
+import { REFERENCE, type Peer } from './peers.js'
+import type { Results, RowResult } from './results.js'
+
+function short(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2)
+}
+
+function table(head: string[], lines: string[][]): string {
+  const row = (cells: string[]) => `| ${cells.join(' | ')} |`
+  return [row(head), row(head.map((_, i) => i === 0 ? '---' : '---:')), ...lines.map(row)].join('\n')
+}
+
+const better = (row: RowResult) => row.kind === 'time' ? '↓' : '↑'
+
+/** @param columns the peers that ran */
+export function markdown(results: Results, columns: Peer[]): string {
+  const others = columns.filter(peer => peer.id !== REFERENCE)
+  const ratios = table(
+    ['', `${REFERENCE}, absolute`, ...others.map(peer => peer.title)],
+    results.rows.map(row => [
+      `${better(row)} ${row.title}`,
+      row.peers[REFERENCE] ? `${short(row.peers[REFERENCE].median)} ${row.unit}` : '–',
+      ...others.map(peer => row.peers[peer.id]?.ratio?.toFixed(2) ?? '–'),
+    ]))
+  const cpu = table(
+    ['', ...columns.map(peer => peer.title)],
+    results.rows.map(row => [
+      `${row.title}, per ${row.op}`,
+      ...columns.map(peer => row.peers[peer.id] ? short(row.peers[peer.id]!.cpuSecondsPerMillionOps) : '–'),
+    ]))
+  return `${results.machine}; ${results.date}; medians of ${results.reps} interleaved repetitions.
+
+Ratios to passthrough_ll (${REFERENCE}) in the same run. ↓ a time: smaller is better. ↑ a rate: larger is better.
+
+${ratios}
+
+CPU seconds per million operations: the caller, the server and its backend together.
+
+${cpu}
+`
+}
