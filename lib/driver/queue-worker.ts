@@ -9,7 +9,7 @@ import { EmulatedQueue } from '../device/emulated-queue.js'
 import type { Handlers } from '../device/handlers.js'
 import { decodeInitAnswer } from '../fuse/init.js'
 import { FuseInHeader, FuseInitIn } from '../fuse/abi.js'
-import { Epoll, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLRDHUP, signalEventfd } from '../sys/io.js'
+import { Epoll, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLRDHUP, schedYield, signalEventfd } from '../sys/io.js'
 import { viewRegion } from '../sys/memory.js'
 import { Counter, workerCounters } from './counters.js'
 import { HiprioQueue, type HiprioSink } from './hiprio-queue.js'
@@ -183,6 +183,8 @@ export class QueueWorker {
       }
       if (this.#requests() > 0) return this.#pollWon()
       if (!this.#fuseOpen) return true
+      // whoever is to bring the work may be waiting for this CPU
+      schedYield()
     } while (this.#poll.continues())
     this.#counters[Counter.POLLS_LOST]!++
     return false
