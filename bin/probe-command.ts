@@ -1,13 +1,12 @@
 /** `virtiofs-bridge probe`. */
 import { probe, type ProbeResult } from '../lib/driver/probe.js'
 import { probeDevice } from '../lib/mount/device.js'
-import { parseMountOptions } from '../lib/mount/options.js'
+import type { MountOptions } from '../lib/mount/options.js'
 import { parseSource } from '../lib/mount/source.js'
 import { ExitCode } from './exit-codes.js'
 
 /** @returns the exit code */
-export async function probeCommand(source: string, optionTexts: string[], json: boolean): Promise<number> {
-  const options = parseMountOptions(optionTexts)
+export async function probeCommand(source: string, options: MountOptions, json: boolean): Promise<number> {
   const found = await probe(await probeDevice(parseSource(source, options), options), (options.timeout ?? 10) * 1000)
   console.log(json ? JSON.stringify(found, null, 2) : describe(found))
   return ExitCode.OK

@@ -5,7 +5,7 @@ import { errno, UsageError } from '../lib/errors.js'
 import { unmountError, unmountPath } from '../lib/mount/dev-fuse.js'
 import { findMount, FS_TYPE, readMounts } from '../lib/mount/mountinfo.js'
 import { resolveMountpoint } from '../lib/mount/mountpoint.js'
-import { MNT_DETACH } from '../lib/sys/mount.js'
+import { MNT_DETACH } from '../lib/mount/flags.js'
 import { ExitCode } from './exit-codes.js'
 
 /** @returns the exit code */

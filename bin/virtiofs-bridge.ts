@@ -2,11 +2,10 @@
 /** The command: parses its arguments, calls the library, maps errors to the exit codes of mount(8). */
 import yargs from 'yargs'
 import { errorLine } from '../lib/errors.js'
-import { optionTable } from '../lib/mount/options.js'
+import { optionTable, parseMountOptions } from '../lib/mount/options.js'
 import { ExitCode, exitCodeOf } from './exit-codes.js'
-import { mountCommand } from './mount-command.js'
-import { probeCommand } from './probe-command.js'
-import { umountCommand } from './umount-command.js'
+
+// each command is loaded when it is asked for: starting up is a measured figure
 
 function optionHelp(): string {
   const width = 22
@@ -24,17 +23,26 @@ const cli = yargs(process.argv.slice(2))
     .option('o', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'mount options, comma-separated', defaultDescription: 'none' })
     .option('f', { alias: 'foreground', type: 'boolean', default: false, describe: 'stay in the foreground' })
     .epilogue(optionHelp()),
-  async args => { process.exitCode = await mountCommand(args.source, args.mountpoint, args.o, args.f) })
+  async args => {
+    const request = { source: args.source, mountpoint: args.mountpoint, options: parseMountOptions(args.o) }
+    if (args.f) {
+      const { mountCommand } = await import('./mount-command.js')
+      process.exitCode = await mountCommand(request)
+    } else {
+      const { startDaemon } = await import('./daemon.js')
+      process.exitCode = await startDaemon(request)
+    }
+  })
   .command('umount <mountpoint>', 'unmount, and wait until the session has ended', command => command
     .positional('mountpoint', { type: 'string', demandOption: true })
     .option('lazy', { alias: 'l', type: 'boolean', default: false, describe: 'detach now, end when the last user is gone' })
     .option('abort', { type: 'boolean', default: false, describe: 'give errors to those who use it' }),
-  async args => { process.exitCode = await umountCommand(args.mountpoint, { lazy: args.lazy, abort: args.abort }) })
+  async args => { process.exitCode = await (await import('./umount-command.js')).umountCommand(args.mountpoint, { lazy: args.lazy, abort: args.abort }) })
   .command('probe <source>', 'connect to a device, print what it is, disconnect', command => command
     .positional('source', { type: 'string', demandOption: true })
     .option('o', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'mount options, comma-separated', defaultDescription: 'none' })
     .option('json', { type: 'boolean', default: false, describe: 'print JSON' }),
-  async args => { process.exitCode = await probeCommand(args.source, args.o, args.json) })
+  async args => { process.exitCode = await (await import('./probe-command.js')).probeCommand(args.source, parseMountOptions(args.o), args.json) })
   .strict()
   .recommendCommands()
   .help().alias('h', 'help')

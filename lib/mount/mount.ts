@@ -48,6 +48,7 @@ export class Mount extends EventEmitter<Events> {
     this.#fs = fs
     this.#kernel = kernel
     fs.on('gone', reason => this.emit('gone', reason))
+    fs.on('crashed', () => { void kernel.abort() })
     this.closed = this.#end()
   }
 
@@ -69,6 +70,8 @@ export class Mount extends EventEmitter<Events> {
   async #end(): Promise<void> {
     await this.#fs.untilUnmounted()
     await this.#fs.killSb()
+    // an aborted mount is still there, and would answer ENOTCONN for ever
+    if (this.#kernel.mounted) await this.#kernel.unmount(true)
     this.#kernel.close()
   }
 

@@ -2,7 +2,8 @@
 import { realpathSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { errorLine, UsageError } from '../errors.js'
-import { MNT_DETACH, unmountFileSystem } from '../sys/mount.js'
+import { unmountFileSystem } from '../sys/mount.js'
+import { MNT_DETACH } from './flags.js'
 import { findMount, FS_TYPE } from './mountinfo.js'
 
 /** Resolves a mount point whose own last part may be a dead mount, which realpath(3) cannot enter. */

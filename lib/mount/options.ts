@@ -3,7 +3,7 @@
  * Names follow mount(8), virtiofsd and the FUSE tools.
  */
 import { UsageError } from '../errors.js'
-import * as sys from '../sys/mount.js'
+import * as ms from './flags.js'
 
 /** Options of a mount as the library takes them. Everything has a default. */
 export interface MountOptions {
@@ -102,18 +102,18 @@ export const optionTable: readonly OptionRow[] = [
 
 /** Flags of mount(2) by their name in mount(8): [set, clear]. */
 const mountFlagTable: Record<string, [set: number, clear: number]> = {
-  ro: [sys.MS_RDONLY, 0], rw: [0, sys.MS_RDONLY],
-  nosuid: [sys.MS_NOSUID, 0], suid: [0, sys.MS_NOSUID],
-  nodev: [sys.MS_NODEV, 0], dev: [0, sys.MS_NODEV],
-  noexec: [sys.MS_NOEXEC, 0], exec: [0, sys.MS_NOEXEC],
-  sync: [sys.MS_SYNCHRONOUS, 0], async: [0, sys.MS_SYNCHRONOUS],
-  dirsync: [sys.MS_DIRSYNC, 0],
-  noatime: [sys.MS_NOATIME, 0], atime: [0, sys.MS_NOATIME],
-  nodiratime: [sys.MS_NODIRATIME, 0], diratime: [0, sys.MS_NODIRATIME],
-  relatime: [sys.MS_RELATIME, 0], norelatime: [0, sys.MS_RELATIME],
-  strictatime: [sys.MS_STRICTATIME, 0], nostrictatime: [0, sys.MS_STRICTATIME],
-  lazytime: [sys.MS_LAZYTIME, 0], nolazytime: [0, sys.MS_LAZYTIME],
-  nosymfollow: [sys.MS_NOSYMFOLLOW, 0], symfollow: [0, sys.MS_NOSYMFOLLOW],
+  ro: [ms.MS_RDONLY, 0], rw: [0, ms.MS_RDONLY],
+  nosuid: [ms.MS_NOSUID, 0], suid: [0, ms.MS_NOSUID],
+  nodev: [ms.MS_NODEV, 0], dev: [0, ms.MS_NODEV],
+  noexec: [ms.MS_NOEXEC, 0], exec: [0, ms.MS_NOEXEC],
+  sync: [ms.MS_SYNCHRONOUS, 0], async: [0, ms.MS_SYNCHRONOUS],
+  dirsync: [ms.MS_DIRSYNC, 0],
+  noatime: [ms.MS_NOATIME, 0], atime: [0, ms.MS_NOATIME],
+  nodiratime: [ms.MS_NODIRATIME, 0], diratime: [0, ms.MS_NODIRATIME],
+  relatime: [ms.MS_RELATIME, 0], norelatime: [0, ms.MS_RELATIME],
+  strictatime: [ms.MS_STRICTATIME, 0], nostrictatime: [0, ms.MS_STRICTATIME],
+  lazytime: [ms.MS_LAZYTIME, 0], nolazytime: [0, ms.MS_LAZYTIME],
+  nosymfollow: [ms.MS_NOSYMFOLLOW, 0], symfollow: [0, ms.MS_NOSYMFOLLOW],
   defaults: [0, 0],
 }
 
@@ -153,7 +153,7 @@ export function parseMountOptions(texts: readonly string[]): MountOptions {
     if (!row) throw new UsageError(`unknown option "${part}"`)
     options[row.key] = parseValue(row, value)
   }
-  if (flags & sys.MS_RDONLY) options['readonly'] = true
+  if (flags & ms.MS_RDONLY) options['readonly'] = true
   options['mountFlags'] = flags
   return options as MountOptions
 }
