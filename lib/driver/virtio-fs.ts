@@ -47,6 +47,8 @@ interface Events {
   unmounted: []
   /** The device is gone while mounted. */
   gone: [reason: string]
+  /** A queue worker failed: nobody answers the requests that it held, so the connection must be aborted. */
+  crashed: []
 }
 
 export class VirtioFs extends EventEmitter<Events> {
@@ -174,6 +176,10 @@ export class VirtioFs extends EventEmitter<Events> {
       this.emit('unmounted')
     } else if (event.type === 'gone') {
       this.remove(event.reason, event.failed)
+    } else if (event.type === 'crashed') {
+      this.remove(event.reason)
+      this.emit('crashed')
+      this.#workerEvent({ type: 'unmounted' })
     }
   }
 

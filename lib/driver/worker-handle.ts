@@ -1,6 +1,7 @@
 /** The main thread's end of one queue worker: its thread, its wake-up eventfd, its messages. */
 import { EventEmitter } from 'node:events'
 import { Worker } from 'node:worker_threads'
+import { errorLine, PeerGoneError } from '../errors.js'
 import { close, createEventfd, signalEventfd } from '../sys/io.js'
 import type { WorkerCommand, WorkerEvent, WorkerSetup } from './worker-protocol.js'
 
@@ -8,6 +9,7 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
   readonly wakeFd = createEventfd()
   #worker: Worker | undefined
   #ended: Promise<void> | undefined
+  #crashed = false
 
   /** Starts the thread. @throws what its set-up throws */
   async start(setup: WorkerSetup): Promise<void> {
@@ -17,8 +19,13 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
     const ready = this.#next('ready')
     worker.on('message', (event: WorkerEvent) => this.emit('event', event))
     const failed = new Promise<never>((_, reject) => worker.once('error', reject))
-    failed.catch(error => this.emit('event', { type: 'gone', reason: `queue worker ${setup.index} failed: ${error.message}`, failed: 0 }))
+    let started = false
+    failed.catch(error => {
+      this.#crashed = true
+      if (started) this.emit('event', { type: 'crashed', reason: `queue worker ${setup.index} failed: ${errorLine(error)}` })
+    })
     await Promise.race([ready, failed])
+    started = true
   }
 
   #next(type: WorkerEvent['type']): Promise<WorkerEvent> {
@@ -38,11 +45,12 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
     signalEventfd(this.wakeFd)
   }
 
-  /** Sends a command and waits for the event that answers it. */
-  request(command: WorkerCommand, answer: WorkerEvent['type']): Promise<WorkerEvent> {
+  /** Sends a command and waits for the event that answers it. @throws PeerGoneError when the thread has ended */
+  async request(command: WorkerCommand, answer: WorkerEvent['type']): Promise<WorkerEvent> {
+    if (this.#crashed) throw new PeerGoneError('a queue worker has failed')
     const next = this.#next(answer)
     this.send(command)
-    return next
+    return await next
   }
 
   /** Ends the thread and frees its eventfd. */
