@@ -1,210 +1,90 @@
 /**
- * One virtqueue of the emulated device: takes chains off the ring, describes each to the handlers
- * as a `DeviceRequest`, and gives it back with the reply. Runs on the thread of the handlers.
- *
- * The driver lays chains out as it likes (virtio 1.2 §2.7.4.3): what a handler needs contiguous
- * and is not, is gathered into a bounce buffer and the reply scattered from it afterwards.
+ * One virtqueue of the emulated device: takes chains off the ring, has them executed on this
+ * thread or, when that may take long, on the pool's, and gives them back used.
  */
-import { errno } from '../errors.js'
-import { FuseInHeader, FuseOutHeader, FuseWriteIn } from '../fuse/abi.js'
-import { Op } from '../fuse/opcodes.js'
-import { mapAnonymous, scratch, unmap, viewRegion, type Region } from '../sys/memory.js'
-import { DeviceRing, MAX_CHAIN } from '../virtio/device-ring.js'
+import type { Region } from '../sys/memory.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { RingLayout } from '../virtio/split-ring.js'
-import { getU64, setU64 } from '../wire/u64.js'
-import { NO_REPLY, type DeviceRequest, type Handlers } from './handlers.js'
+import { ChainExecutor } from './chain-executor.js'
+import { MAY_BLOCK, type Handlers } from './handlers.js'
+import { SharedQueue } from './shared-queue.js'
 
-/** The largest request or reply that has to be contiguous: 1 MiB of data and its headers. */
-const BOUNCE_BYTES = (1 << 20) + 8192
-const WRITE_HEAD = FuseInHeader.SIZE + FuseWriteIn.SIZE
-const IOVEC_BYTES = 16
+/** The queues between one virtqueue and the pool. */
+export interface PoolQueues {
+  /** (request queue, head of a chain): what is to be executed. Shared by all queues. */
+  jobs: SharedArrayBuffer
+  /** (head, bytes written): what was executed. This queue's own. */
+  done: SharedArrayBuffer
+}
 
 export class EmulatedQueue {
-  readonly ring: DeviceRing
-  readonly #region: Region
-  readonly #handlers: Handlers
-  readonly #request: DeviceRequest
-  readonly #payloadIov: Region
-  readonly #replyIov: Region
-  #bounceIn: Region | undefined
-  #bounceOut: Region | undefined
+  readonly #executor: ChainExecutor
+  readonly #index: number
+  readonly #jobs: SharedQueue | undefined
+  readonly #done: SharedQueue | undefined
+  readonly #poolWanted: () => void
+  /** Chains that the pool has. */
+  #away = 0
 
-  constructor(region: Region, layout: RingLayout, features: RingFeatures, handlers: Handlers) {
-    this.#region = region
-    this.ring = new DeviceRing(region, layout, features)
-    this.#handlers = handlers
-    this.#payloadIov = scratch(IOVEC_BYTES * MAX_CHAIN)
-    this.#replyIov = scratch(IOVEC_BYTES * MAX_CHAIN)
-    this.#request = {
-      opcode: 0, lengthBytes: 0, uniqueLow: 0, uniqueHigh: 0, nodeid: 0, uid: 0, gid: 0, pid: 0, extensionBytes: 0,
-      args: region.view, argsAt: 0, argsAddress: 0, argsBytes: 0,
-      payloadIov: this.#payloadIov.address, payloadIovCount: 0, payloadBytes: 0,
-      reply: region.view, replyAt: 0, replyAddress: 0, replyBytes: 0,
-      replyIov: this.#replyIov.address, replyIovCount: 0,
-    }
+  /**
+   * @param index of the request queue
+   * @param pool none: everything is executed on this thread
+   * @param poolWanted told at each chain that is handed over
+   */
+  constructor(
+    region: Region, layout: RingLayout, features: RingFeatures, handlers: Handlers, index: number,
+    pool: PoolQueues | undefined, poolWanted: () => void = () => {},
+  ) {
+    this.#executor = new ChainExecutor(region, layout, features, handlers, pool === undefined)
+    this.#index = index
+    this.#jobs = pool && new SharedQueue(pool.jobs)
+    this.#done = pool && new SharedQueue(pool.done)
+    this.#poolWanted = poolWanted
   }
 
-  /** Executes everything that is available. @returns how many chains were given back */
+  /** What the driver did to the ring, or '' while it is sound. */
+  get broken(): string {
+    return this.#executor.ring.broken
+  }
+
+  /** Executes everything that is available. @returns how many chains were taken */
   process(): number {
+    const { ring } = this.#executor
     let count = 0
     do {
-      for (let head = this.ring.pop(); head >= 0; head = this.ring.pop()) {
-        this.ring.push(head, this.#execute())
+      for (let head = ring.pop(); head >= 0; head = ring.pop()) {
+        const written = this.#executor.execute()
+        if (written === MAY_BLOCK) this.#handOver(head)
+        else ring.push(head, written)
         count++
       }
-    } while (!this.ring.enableKicks() && this.ring.broken === '')
+    } while (!ring.enableKicks() && ring.broken === '')
     return count
   }
 
-  /** Executes the chain taken last. @returns bytes written to its writable part */
-  #execute(): number {
-    const { ring } = this
-    const request = this.#request
-    if (ring.readableBytes < FuseInHeader.SIZE) return 0
-    let view = this.#region.view
-    let at = ring.addresses[0]! - this.#region.address
-    let gathered = false
-    if (ring.lengths[0]! < FuseInHeader.SIZE) {
-      view = this.#gather(ring.readableBytes)
-      at = 0
-      gathered = true
-    }
-    const opcode = view.getUint32(at + FuseInHeader.opcode, true)
-    const length = view.getUint32(at + FuseInHeader.len, true)
-    request.opcode = opcode
-    request.lengthBytes = length
-    request.uniqueLow = view.getUint32(at + FuseInHeader.unique, true)
-    request.uniqueHigh = view.getUint32(at + FuseInHeader.unique + 4, true)
-    request.nodeid = getU64(view, at + FuseInHeader.nodeid)
-    request.uid = view.getUint32(at + FuseInHeader.uid, true)
-    request.gid = view.getUint32(at + FuseInHeader.gid, true)
-    request.pid = view.getUint32(at + FuseInHeader.pid, true)
-    request.extensionBytes = view.getUint16(at + FuseInHeader.total_extlen, true) * 8
-    if (length < FuseInHeader.SIZE || length > ring.readableBytes) return this.#reply(-errno.EINVAL, false)
-
-    const headBytes = opcode === Op.WRITE ? Math.min(WRITE_HEAD, length) : length
-    if (!gathered && ring.lengths[0]! < headBytes) {
-      if (headBytes > BOUNCE_BYTES) return this.#reply(-errno.EINVAL, false)
-      view = this.#gather(headBytes)
-      at = 0
-      gathered = true
-    }
-    request.args = view
-    request.argsAt = at + FuseInHeader.SIZE
-    request.argsBytes = headBytes - FuseInHeader.SIZE
-    request.argsAddress = (gathered ? this.#bounceIn!.address : this.#region.address) + request.argsAt
-    request.payloadBytes = length - headBytes
-    request.payloadIovCount = request.payloadBytes === 0 ? 0 : this.#describe(this.#payloadIov, 0, ring.readableCount, headBytes, request.payloadBytes)
-
-    const room = Math.max(0, ring.writableBytes - FuseOutHeader.SIZE)
-    const bounced = this.#placeReply(opcode, room)
-    return this.#reply(this.#handlers.handle(request), bounced)
+  #handOver(head: number): void {
+    this.#away++
+    // it has a cell for every chain of every ring
+    this.#jobs!.push(this.#index, head)
+    this.#jobs!.wake(1)
+    this.#poolWanted()
   }
 
-  /** Where the reply goes. @returns whether it has to be scattered from the bounce buffer afterwards */
-  #placeReply(opcode: number, room: number): boolean {
-    const { ring } = this
-    const request = this.#request
-    const first = ring.readableCount
-    request.replyBytes = room
-    request.replyIovCount = 0
-    if (room === 0) return false
-    if (opcode === Op.READ) {
-      request.replyIovCount = this.#describe(this.#replyIov, first, ring.count, FuseOutHeader.SIZE, room)
-      return false
-    }
-    let address = 0
-    if (ring.lengths[first]! === ring.writableBytes) address = ring.addresses[first]! + FuseOutHeader.SIZE
-    else if (ring.lengths[first]! === FuseOutHeader.SIZE && ring.count === first + 2) address = ring.addresses[first + 1]!
-    if (address !== 0) {
-      request.reply = this.#region.view
-      request.replyAt = address - this.#region.address
-      request.replyAddress = address
-      return false
-    }
-    const bounce = this.#bounceOut ??= bounceBuffer()
-    request.replyBytes = Math.min(room, BOUNCE_BYTES)
-    request.reply = bounce.view
-    request.replyAt = 0
-    request.replyAddress = bounce.address
-    return true
+  /** Whether the pool has given something back. */
+  hasDone(): boolean {
+    return this.#away > 0 && !this.#done!.isEmpty()
   }
 
-  #reply(result: number, bounced: boolean): number {
-    const { ring } = this
-    if (result === NO_REPLY || ring.writableBytes < FuseOutHeader.SIZE) return 0
-    const request = this.#request
-    const payload = result < 0 ? 0 : result
-    if (payload > 0 && bounced) this.#scatter(FuseOutHeader.SIZE, this.#bounceOut!.bytes.subarray(0, payload))
-    const first = ring.readableCount
-    const length = FuseOutHeader.SIZE + payload
-    const header = ring.lengths[first]! >= FuseOutHeader.SIZE ? this.#region.view : new DataView(new ArrayBuffer(FuseOutHeader.SIZE))
-    const at = header === this.#region.view ? ring.addresses[first]! - this.#region.address : 0
-    header.setUint32(at + FuseOutHeader.len, length, true)
-    header.setInt32(at + FuseOutHeader.error, result < 0 ? result : 0, true)
-    header.setUint32(at + FuseOutHeader.unique, request.uniqueLow, true)
-    header.setUint32(at + FuseOutHeader.unique + 4, request.uniqueHigh, true)
-    if (header !== this.#region.view) this.#scatter(0, new Uint8Array(header.buffer))
-    return length
-  }
-
-  /** Copies the first `length` readable bytes together. */
-  #gather(length: number): DataView {
-    const bounce = this.#bounceIn ??= bounceBuffer()
-    const { ring } = this
-    let done = 0
-    for (let i = 0; i < ring.readableCount && done < length; i++) {
-      const from = ring.addresses[i]! - this.#region.address
-      const bytes = Math.min(ring.lengths[i]!, length - done, BOUNCE_BYTES - done)
-      bounce.bytes.set(this.#region.bytes.subarray(from, from + bytes), done)
-      done += bytes
-    }
-    return bounce.view
-  }
-
-  /** Writes bytes into the writable part, starting `skip` bytes into it. */
-  #scatter(skip: number, bytes: Uint8Array): void {
-    const { ring } = this
-    let done = 0
-    for (let i = ring.readableCount; i < ring.count && done < bytes.length; i++) {
-      const length = ring.lengths[i]!
-      if (skip >= length) {
-        skip -= length
-        continue
-      }
-      const count = Math.min(length - skip, bytes.length - done)
-      this.#region.bytes.set(bytes.subarray(done, done + count), ring.addresses[i]! - this.#region.address + skip)
-      done += count
-      skip = 0
-    }
-  }
-
-  /** Fills an iovec array with `bytes` bytes of buffers `from` to `to`, `skip` bytes in. @returns how many iovecs */
-  #describe(iov: Region, from: number, to: number, skip: number, bytes: number): number {
-    const { ring } = this
+  /** Gives back what the pool has executed. @returns how many chains */
+  collect(): number {
+    if (this.#away === 0) return 0
     let count = 0
-    for (let i = from; i < to && bytes > 0; i++) {
-      const length = ring.lengths[i]!
-      if (skip >= length) {
-        skip -= length
-        continue
-      }
-      const part = Math.min(length - skip, bytes)
-      setU64(iov.view, count * IOVEC_BYTES, ring.addresses[i]! + skip)
-      setU64(iov.view, count * IOVEC_BYTES + 8, part)
-      count++
-      bytes -= part
-      skip = 0
-    }
+    for (; this.#done!.pop(); count++) this.#executor.ring.push(this.#done!.first, this.#done!.second)
+    this.#away -= count
     return count
   }
 
   close(): void {
-    for (const bounce of [this.#bounceIn, this.#bounceOut]) if (bounce) unmap(bounce.address, bounce.lengthBytes)
+    this.#executor.close()
   }
-}
-
-function bounceBuffer(): Region {
-  return viewRegion(mapAnonymous(BOUNCE_BYTES), BOUNCE_BYTES)
 }

@@ -17,6 +17,8 @@ export interface DeviceRequest {
   uid: number
   gid: number
   pid: number
+  /** False on the thread of a queue, which nothing may hold up: see `MAY_BLOCK`. */
+  mayBlock: boolean
   /** Size of the extensions at the end of the arguments, in bytes. */
   extensionBytes: number
 
@@ -52,13 +54,19 @@ export interface DeviceRequest {
 export const NO_REPLY = -0x8000_0000
 
 /**
+ * `handle` returns this, having done nothing, when the request can take long and `mayBlock` is
+ * false: it is handled again, on a thread of the pool, where it may.
+ */
+export const MAY_BLOCK = -0x7fff_ffff
+
+/**
  * A file system, one instance per device worker thread; what they share is theirs to arrange.
  */
 export interface Handlers {
   /**
-   * Executes one request. May block; must not throw for anything a request can contain.
+   * Executes one request. Must not throw for anything a request can contain.
    *
-   * @returns bytes of reply behind fuse_out_header (0 or more), −errno, or NO_REPLY
+   * @returns bytes of reply behind fuse_out_header (0 or more), −errno, NO_REPLY, or MAY_BLOCK
    */
   handle(request: DeviceRequest): number
   /** The worker ends. Called once; after DESTROY when there was one. */

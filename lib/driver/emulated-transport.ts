@@ -1,6 +1,8 @@
 /** The device in this process: its queues are served on the threads of the queue workers. */
 import { VIRTIO_FS_TAG_BYTES } from '../vhost-user/fs-config.js'
 import { UsageError } from '../errors.js'
+import { Pool } from '../device/pool.js'
+import { allocateSharedQueue } from '../device/shared-queue.js'
 import type { DeviceInfo, DeviceMemory, Transport } from './transport.js'
 import type { WorkerBackend } from './worker-protocol.js'
 
@@ -14,9 +16,14 @@ export interface HandlersSource {
   close(): void
 }
 
+function powerOfTwo(least: number): number {
+  return 2 ** Math.ceil(Math.log2(least))
+}
+
 export class EmulatedTransport implements Transport {
   readonly info: DeviceInfo
   readonly #handlers: HandlersSource
+  #pool: Pool | undefined
 
   /** @throws UsageError for a tag that does not fit the configuration space */
   constructor(tag: string, requestQueues: number, handlers: HandlersSource) {
@@ -31,11 +38,27 @@ export class EmulatedTransport implements Transport {
     }
   }
 
-  async start({ plan }: DeviceMemory): Promise<WorkerBackend[]> {
-    return plan.workers.map(() => ({ kind: 'emulated', module: this.#handlers.module, data: this.#handlers.data }))
+  async start({ address, plan, wakeFds, sleepFlags }: DeviceMemory): Promise<WorkerBackend[]> {
+    const { module, data } = this.#handlers
+    const layouts = plan.workers.map(worker => worker.ring)
+    // a cell for every chain that can be in flight, so that neither queue can be full
+    const jobs = allocateSharedQueue(powerOfTwo(layouts.reduce((sum, ring) => sum + ring.size, 0)))
+    const done = layouts.map(ring => allocateSharedQueue(powerOfTwo(ring.size)))
+    this.#pool = new Pool({
+      module, data, memoryAddress: address, memoryBytes: plan.lengthBytes, layouts, features: this.info.features,
+      jobs, done, wakeFds, sleepFlags, state: new SharedArrayBuffer(8),
+    })
+    return done.map(queue => ({ kind: 'emulated', module, data, pool: { jobs, done: queue } }))
   }
 
-  async stop(): Promise<void> {}
+  poolWanted(): void {
+    this.#pool?.wanted()
+  }
+
+  async stop(): Promise<void> {
+    await this.#pool?.close()
+    this.#pool = undefined
+  }
 
   async close(): Promise<void> {
     this.#handlers.close()

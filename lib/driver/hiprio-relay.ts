@@ -23,23 +23,19 @@ export function allocateRelay(): SharedArrayBuffer {
   return new SharedArrayBuffer((HEAD_WORDS + ENTRIES * ENTRY_WORDS) * 4)
 }
 
-/** Set by worker 0 while it may be asleep: only then does a producer have to wake it. */
-export function allocateSleepFlag(): SharedArrayBuffer {
-  return new SharedArrayBuffer(4)
-}
-
 /** The producer's end, on workers 1 and up. */
 export class HiprioRelay implements HiprioSink {
   readonly #words: Int32Array
-  readonly #consumerAsleep: Int32Array
+  readonly #asleep: Int32Array
   readonly #consumerWakeFd: number
   readonly #forgets = new PairFifo()
   readonly #interrupts = new PairFifo()
   readonly #pair = new DataView(new ArrayBuffer(16))
 
-  constructor(shared: SharedArrayBuffer, consumerAsleep: SharedArrayBuffer, consumerWakeFd: number) {
+  /** @param sleepFlags of the workers; the consumer is worker 0 */
+  constructor(shared: SharedArrayBuffer, sleepFlags: SharedArrayBuffer, consumerWakeFd: number) {
     this.#words = new Int32Array(shared)
-    this.#consumerAsleep = new Int32Array(consumerAsleep)
+    this.#asleep = new Int32Array(sleepFlags)
     this.#consumerWakeFd = consumerWakeFd
   }
 
@@ -55,7 +51,7 @@ export class HiprioRelay implements HiprioSink {
     if (this.#forgets.length === 0 && this.#interrupts.length === 0) return
     const moved = this.#move(this.#interrupts, KIND_INTERRUPT) + this.#move(this.#forgets, KIND_FORGET)
     if (this.#forgets.length > 0 || this.#interrupts.length > 0) Atomics.store(this.#words, WAITING, 1)
-    if (moved > 0 && Atomics.load(this.#consumerAsleep, 0) === 1) signalEventfd(this.#consumerWakeFd)
+    if (moved > 0 && Atomics.load(this.#asleep, 0) === 1) signalEventfd(this.#consumerWakeFd)
   }
 
   #move(fifo: PairFifo, kind: number): number {

@@ -40,11 +40,11 @@ export async function probe(transport: Transport, timeoutMs: number): Promise<Pr
     const address = mapShared(memfd, plan.lengthBytes)
     resources.push('memory', () => unmap(address, plan.lengthBytes))
     const region = viewRegion(address, plan.lengthBytes)
-    const [backend] = await transport.start({ memfd, address, plan })
-    resources.push('rings', () => transport.stop())
+    const [backend] = await transport.start({ memfd, address, plan, wakeFds: [], sleepFlags: new SharedArrayBuffer(4) })
+    resources.push('rings', () => transport.stop(false))
     const ring = new DriverRing(region, plan.workers[0]!.ring, transport.info.features)
     const device = await deviceOf(backend!, resources)
-    const queue = device && new EmulatedQueue(region, plan.workers[0]!.ring, transport.info.features, device)
+    const queue = device && new EmulatedQueue(region, plan.workers[0]!.ring, transport.info.features, device, 0, undefined)
     resources.push('queue', () => queue?.close())
 
     const at = plan.workers[0]!.slots

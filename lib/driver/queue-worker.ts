@@ -38,7 +38,7 @@ export class QueueWorker {
   readonly #hiprio: HiprioQueue | undefined
   readonly #sink: HiprioSink
   readonly #relays: HiprioRelayDrain[] = []
-  readonly #sleepFlag: Int32Array
+  readonly #sleepFlags: Int32Array
   readonly #emulated: EmulatedQueue | undefined
   readonly #emulatedHiprio: EmulatedQueue | undefined
   readonly #handlers: Handlers | undefined
@@ -57,7 +57,7 @@ export class QueueWorker {
     this.#port = port
     this.#handlers = handlers
     this.#counters = workerCounters(setup.counters, setup.index)
-    this.#sleepFlag = new Int32Array(setup.sleepFlag)
+    this.#sleepFlags = new Int32Array(setup.sleepFlags)
     this.#trace = traceWanted(setup.traceJson) ? new RequestTrace(setup.traceJson, setup.index) : null
     this.#poll = new PollBudget(setup.pollUs)
     const region = viewRegion(setup.memoryAddress, setup.plan.lengthBytes)
@@ -68,7 +68,7 @@ export class QueueWorker {
       this.#sink = this.#hiprio
       setup.relays.forEach((relay, i) => this.#relays.push(new HiprioRelayDrain(relay, setup.wakeFds[i + 1]!)))
     } else {
-      this.#sink = new HiprioRelay(setup.relays[setup.index - 1]!, setup.sleepFlag, setup.wakeFds[0]!)
+      this.#sink = new HiprioRelay(setup.relays[setup.index - 1]!, setup.sleepFlags, setup.wakeFds[0]!)
     }
     this.#queue = new RequestQueue(region, plan, features, setup.fuseFd, this.#counters, this.#sink, setup.init, {
       initAnswered: (error, view, at) => this.#initAnswered(error, view, at),
@@ -77,9 +77,9 @@ export class QueueWorker {
         this.#post({ type: 'destroyed' })
       },
     }, this.#trace)
-    if (handlers) {
-      this.#emulated = new EmulatedQueue(region, plan.ring, features, handlers)
-      if (this.#hiprio) this.#emulatedHiprio = new EmulatedQueue(region, setup.plan.hiprio, features, handlers)
+    if (handlers && backend.kind === 'emulated') {
+      this.#emulated = new EmulatedQueue(region, plan.ring, features, handlers, setup.index, backend.pool, () => this.#post({ type: 'pool-wanted' }))
+      if (this.#hiprio) this.#emulatedHiprio = new EmulatedQueue(region, setup.plan.hiprio, features, handlers, 0, undefined)
     }
     this.#epoll.add(setup.wakeFd, EPOLLIN | EPOLLET, TOKEN_WAKE)
     if (backend.kind === 'vhost-user') {
@@ -113,7 +113,7 @@ export class QueueWorker {
   /** One round over everything that can bring work. @returns how much there was */
   #pass(): number {
     let work = 0
-    if (this.#setup.backend.kind === 'vhost-user') work += this.#completions()
+    if (this.#emulated === undefined || this.#emulated.collect() > 0) work += this.#completions()
     for (const relay of this.#relays) {
       if (!relay.hasSome()) continue
       work += relay.drainTo(this.#hiprio!)
@@ -129,7 +129,7 @@ export class QueueWorker {
 
   #completions(): number {
     const count = this.#queue.complete() + (this.#hiprio === undefined ? 0 : this.#hiprio.complete())
-    const broken = this.#queue.ring.broken || this.#hiprio?.ring.broken || this.#emulated?.ring.broken || ''
+    const broken = this.#queue.ring.broken || this.#hiprio?.ring.broken || this.#emulated?.broken || ''
     if (broken !== '' && !this.#gone) this.#deviceGone(`the device broke a ring: ${broken}`)
     return count
   }
@@ -181,7 +181,7 @@ export class QueueWorker {
       if (ring !== undefined && this.#queue.inFlight > 0) {
         for (let i = 0; i < RING_LOOKS; i++) if (ring.hasUsed()) return this.#pollWon()
       }
-      if (this.#requests() > 0) return this.#pollWon()
+      if (this.#requests() > 0 || this.#emulated?.hasDone()) return this.#pollWon()
       if (!this.#fuseOpen) return true
       // whoever is to bring the work may be waiting for this CPU
       schedYield()
@@ -201,10 +201,10 @@ export class QueueWorker {
    * last look and turning them on is looked for once more, since no notice of it may come.
    */
   #sleep(): void {
-    if (this.#hiprio) Atomics.store(this.#sleepFlag, 0, 1)
+    Atomics.store(this.#sleepFlags, this.#setup.index, 1)
     const vhost = this.#setup.backend.kind === 'vhost-user' && !this.#gone
     const quiet = !vhost || (this.#queue.ring.enableCallbacks() && (this.#hiprio === undefined || this.#hiprio.ring.enableCallbacks()))
-    if (quiet && !this.#relays.some(relay => relay.hasSome())) {
+    if (quiet && !this.#relays.some(relay => relay.hasSome()) && !this.#emulated?.hasDone()) {
       this.#armFuse()
       this.#trace?.flush()
       this.#counters[Counter.IN_FLIGHT] = this.#queue.inFlight
@@ -218,7 +218,7 @@ export class QueueWorker {
         else if (token === TOKEN_SOCKET) this.#deviceGone('the backend closed its socket')
       }
     }
-    if (this.#hiprio) Atomics.store(this.#sleepFlag, 0, 0)
+    Atomics.store(this.#sleepFlags, this.#setup.index, 0)
     if (vhost) {
       this.#queue.ring.disableCallbacks()
       this.#hiprio?.ring.disableCallbacks()

@@ -24,14 +24,23 @@ export interface DeviceMemory {
   memfd: number
   address: number
   plan: MemoryPlan
+  /** By worker: an eventfd that wakes it, and a word that is 1 while that is needed. */
+  wakeFds: number[]
+  sleepFlags: SharedArrayBuffer
 }
 
 export interface Transport {
   readonly info: DeviceInfo
   /** Hands memory and rings to the device and starts it. @returns one entry per worker */
   start(memory: DeviceMemory): Promise<WorkerBackend[]>
-  /** Stops the rings. The device must have nothing in flight. */
-  stop(): Promise<void>
+  /** A worker has handed a request to the device's pool. */
+  poolWanted?(): void
+  /**
+   * Stops the rings. The device must have nothing in flight.
+   * @param gone the device does not answer any more: only what is on our side is stopped
+   * @throws when threads of ours still use the memory, which must then stay
+   */
+  stop(gone: boolean): Promise<void>
   /** Frees everything, whatever state it is in. */
   close(): Promise<void>
 }

@@ -90,9 +90,10 @@ export class VhostUserTransport implements Transport {
     return { kickFd, callFd }
   }
 
-  async stop(): Promise<void> {
+  async stop(gone: boolean): Promise<void> {
     const running = this.#running
     this.#running = []
+    if (gone) return
     for (const index of running) await this.#frontend.enableRing(index, false)
     for (const index of running) await this.#frontend.stopRing(index)
   }

@@ -8,13 +8,14 @@
  */
 import { EventEmitter, once } from 'node:events'
 import createDebug from 'debug'
+import { ThreadsStuckError } from '../device/pool.js'
 import { errno, errorLine, PeerGoneError } from '../errors.js'
 import { explainInitRefusal, type InitAnswer, type InitPolicy } from '../fuse/init.js'
 import { close } from '../sys/io.js'
 import { createMemfd, mapShared, unmap } from '../sys/memory.js'
 import { allocateCounters } from './counters.js'
 import { Disposer } from './disposer.js'
-import { allocateRelay, allocateSleepFlag } from './hiprio-relay.js'
+import { allocateRelay } from './hiprio-relay.js'
 import { planMemory, MAX_WRITE, type MemoryPlan } from './memory-plan.js'
 import { TraceFile } from './request-trace.js'
 import { TagRegistry } from './tag-registry.js'
@@ -66,6 +67,7 @@ export class VirtioFs extends EventEmitter<Events> {
   #workers: WorkerHandle[] = []
   #memory = { memfd: -1, address: 0 }
   #started = false
+  #memoryInUse = false
   #unmounted = false
 
   private constructor(transport: Transport, options: VirtioFsOptions) {
@@ -123,7 +125,10 @@ export class VirtioFs extends EventEmitter<Events> {
     this.#memory.memfd = createMemfd('virtiofs-bridge', lengthBytes)
     this.#resources.push('memfd', () => { close(this.#memory.memfd) })
     this.#memory.address = mapShared(this.#memory.memfd, lengthBytes)
-    this.#resources.push('memory', () => unmap(this.#memory.address, lengthBytes))
+    this.#resources.push('memory', () => {
+      // a thread that hangs in a system call may still write to it: better to lose the memory than the process
+      if (!this.#memoryInUse) unmap(this.#memory.address, lengthBytes)
+    })
   }
 
   /**
@@ -134,14 +139,14 @@ export class VirtioFs extends EventEmitter<Events> {
    * @throws Error when the device refuses INIT, is gone, or does not answer in time
    */
   async start(fuseFds: number[], init: Omit<InitPolicy, 'maxWrite' | 'maxBackground'>): Promise<InitAnswer> {
-    const backends = await this.transport.start({ ...this.#memory, plan: this.#plan })
-    this.#started = true
-    this.event('queues', { hiprio: 1, request: this.queues, size: this.#options.queueSize })
-    const relays = fuseFds.slice(1).map(() => allocateRelay())
-    const sleepFlag = allocateSleepFlag()
     const handles = fuseFds.map(() => new WorkerHandle())
     this.#workers = handles
     const wakeFds = handles.map(handle => handle.wakeFd)
+    const sleepFlags = new SharedArrayBuffer(4 * handles.length)
+    const backends = await this.transport.start({ ...this.#memory, plan: this.#plan, wakeFds, sleepFlags })
+    this.#started = true
+    this.event('queues', { hiprio: 1, request: this.queues, size: this.#options.queueSize })
+    const relays = fuseFds.slice(1).map(() => allocateRelay())
     // only worker 0 until INIT is answered: nothing else can come before that
     const answered = this.#initAnswer()
     answered.catch(() => {})
@@ -151,7 +156,7 @@ export class VirtioFs extends EventEmitter<Events> {
         index, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory.address, plan: this.#plan,
         features: this.transport.info.features, backend: backends[index]!,
         init: { ...init, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(LARGE_BUFFERS - 4, this.#options.queueSize / 2)) },
-        pollUs: this.#options.pollUs, counters: this.counters, relays, sleepFlag, traceJson: this.#options.traceJson,
+        pollUs: this.#options.pollUs, counters: this.counters, relays, sleepFlags, traceJson: this.#options.traceJson,
       })
     }
     this.init = await answered
@@ -176,6 +181,8 @@ export class VirtioFs extends EventEmitter<Events> {
       this.emit('unmounted')
     } else if (event.type === 'gone') {
       this.remove(event.reason, event.failed)
+    } else if (event.type === 'pool-wanted') {
+      this.transport.poolWanted?.()
     } else if (event.type === 'crashed') {
       this.remove(event.reason)
       this.emit('crashed')
@@ -252,12 +259,13 @@ export class VirtioFs extends EventEmitter<Events> {
   async #free(): Promise<void> {
     const workers = this.#workers
     this.#workers = []
-    if (this.#started && this.gone === '') {
+    if (this.#started) {
       try {
-        await this.transport.stop()
-        this.event('kill_sb.stop_rings')
+        await this.transport.stop(this.gone !== '')
+        if (this.gone === '') this.event('kill_sb.stop_rings')
       } catch (error) {
         this.event('kill_sb.stop_rings', { error: errorLine(error) })
+        this.#memoryInUse = error instanceof ThreadsStuckError
       }
     }
     this.#started = false

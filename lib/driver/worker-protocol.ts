@@ -1,5 +1,6 @@
 /** What the main thread and the queue workers say to each other. Control only: no request passes here. */
 import type { InitAnswer, InitPolicy } from '../fuse/init.js'
+import type { PoolQueues } from '../device/emulated-queue.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { MemoryPlan } from './memory-plan.js'
 
@@ -7,8 +8,8 @@ import type { MemoryPlan } from './memory-plan.js'
 export type WorkerBackend =
   /** Another process: eventfds to notify each other, and its socket, whose end is the device's. */
   | { kind: 'vhost-user', hiprioKickFd: number, hiprioCallFd: number, kickFd: number, callFd: number, socketFd: number }
-  /** On the worker's own thread: `module` exports `createHandlers(data)`. */
-  | { kind: 'emulated', module: string, data: unknown }
+  /** On the worker's own thread, with a pool beside it: `module` exports `createHandlers(data)`. */
+  | { kind: 'emulated', module: string, data: unknown, pool: PoolQueues | undefined }
 
 /** Everything a worker starts with. Descriptors stay the main thread's, except `fuseFd`'s reads and writes. */
 export interface WorkerSetup {
@@ -28,7 +29,8 @@ export interface WorkerSetup {
   counters: SharedArrayBuffer
   /** One relay per worker that does not own hiprio, by index − 1. */
   relays: SharedArrayBuffer[]
-  sleepFlag: SharedArrayBuffer
+  /** By worker: 1 while it may be asleep, and has to be woken. */
+  sleepFlags: SharedArrayBuffer
   traceJson: string | undefined
 }
 
@@ -52,7 +54,11 @@ export type WorkerEvent =
   | { type: 'unmounted' }
   | { type: 'drained' }
   | { type: 'destroyed' }
+  /** A request was handed to the pool of the emulated device. */
+  | { type: 'pool-wanted' }
   /** The backend closed its socket, or broke a ring; its requests were failed. */
   | { type: 'gone', reason: string, failed: number }
   | { type: 'failed', failed: number }
+  /** Made by the main thread: the worker ended with an exception. */
+  | { type: 'crashed', reason: string }
   | { type: 'exited' }

@@ -52,8 +52,8 @@ class BackendTransport implements Transport {
     return this.#transport.start(...args)
   }
 
-  stop(): Promise<void> {
-    return this.#transport.stop()
+  stop(gone: boolean): Promise<void> {
+    return this.#transport.stop(gone)
   }
 
   async close(): Promise<void> {

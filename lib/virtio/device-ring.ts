@@ -18,6 +18,8 @@ import {
 
 /** Descriptors in one chain; Linux never makes longer ones than its ring. */
 export const MAX_CHAIN = 1024
+/** virtio 1.2 §2.7.5.2. A used length has 32 bits. */
+const MAX_CHAIN_BYTES = 2 ** 32
 
 export class DeviceRing {
   /** What the driver did to the ring, or '' while it is sound. */
@@ -67,7 +69,7 @@ export class DeviceRing {
     }
     const head = this.#view.getUint16(this.#layout.avail + VirtqAvail.SIZE + 2 * (this.#availIdx & this.#mask), true)
     this.#availIdx = (this.#availIdx + 1) & 0xffff
-    return this.#walk(head) ? head : -1
+    return this.describe(head) ? head : -1
   }
 
   #break(reason: string): false {
@@ -75,12 +77,14 @@ export class DeviceRing {
     return false
   }
 
-  #walk(head: number): boolean {
+  /** Describes the chain that starts at `head` in the fields above. @returns false when it breaks a rule */
+  describe(head: number): boolean {
     this.count = this.readableCount = this.readableBytes = this.writableBytes = 0
     let table = this.#layout.desc
     let size = this.#layout.size
     let indirect = false
     let id = head
+    let steps = 0
     for (;;) {
       if (id >= size) return this.#break(`descriptor ${id} is beyond the table of ${size}`)
       const at = table + id * VirtqDesc.SIZE
@@ -100,10 +104,12 @@ export class DeviceRing {
         size = length / VirtqDesc.SIZE
         indirect = true
         id = 0
+        steps = 0
         continue
       }
-      // no chain is longer than its table: more is a loop
-      if (this.count >= size || this.count >= MAX_CHAIN) return this.#break(`chain ${head} loops or is too long`)
+      // more steps than the table has descriptors are a loop
+      if (++steps > size || this.count >= MAX_CHAIN) return this.#break(`chain ${head} loops or is too long`)
+      if (this.readableBytes + this.writableBytes + length > MAX_CHAIN_BYTES) return this.#break(`chain ${head} is longer than 4 GiB`)
       if ((flags & VIRTQ_DESC_F_WRITE) !== 0) {
         this.writableBytes += length
       } else {

@@ -1,0 +1,39 @@
+/** A thread of the pool: executes the chains that would hold up the thread of a queue. */
+import { workerData } from 'node:worker_threads'
+import { signalEventfd } from '../sys/io.js'
+import { releaseScratch, viewRegion } from '../sys/memory.js'
+import { ChainExecutor } from './chain-executor.js'
+import type { Handlers } from './handlers.js'
+import { POOL_ENDS, POOL_IDLE, type PoolSetup } from './pool-protocol.js'
+import { SharedQueue } from './shared-queue.js'
+
+const setup = workerData as PoolSetup
+const { createHandlers } = await import(setup.module) as { createHandlers(data: unknown): Handlers }
+const handlers = createHandlers(setup.data)
+const region = viewRegion(setup.memoryAddress, setup.memoryBytes)
+const executors = setup.layouts.map(layout => new ChainExecutor(region, layout, setup.features, handlers, true))
+const jobs = new SharedQueue(setup.jobs)
+const done = setup.done.map(shared => new SharedQueue(shared))
+const asleep = new Int32Array(setup.sleepFlags)
+const state = new Int32Array(setup.state)
+
+function execute(queue: number, head: number): void {
+  const executor = executors[queue]!
+  const written = executor.ring.describe(head) ? Math.max(0, executor.execute()) : 0
+  done[queue]!.push(head, written)
+  if (Atomics.load(asleep, queue) === 1) signalEventfd(setup.wakeFds[queue]!)
+}
+
+while (Atomics.load(state, POOL_ENDS) === 0) {
+  const epoch = jobs.epoch()
+  if (jobs.pop()) {
+    execute(jobs.first, jobs.second)
+    continue
+  }
+  Atomics.add(state, POOL_IDLE, 1)
+  if (Atomics.load(state, POOL_ENDS) === 0) jobs.waitForMore(epoch)
+  Atomics.sub(state, POOL_IDLE, 1)
+}
+for (const executor of executors) executor.close()
+handlers.close()
+releaseScratch()

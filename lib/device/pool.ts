@@ -1,0 +1,59 @@
+/**
+ * The pool of an emulated device: threads for the requests that can take long (fsync, a cold read),
+ * so that a slow one holds up nobody else. Started one by one when they are needed, on the main
+ * thread, which owns them.
+ */
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
+import createDebug from 'debug'
+import { POOL_ENDS, POOL_IDLE, type PoolSetup } from './pool-protocol.js'
+import { SharedQueue } from './shared-queue.js'
+
+const debug = createDebug('virtiofs:device')
+
+/** More slow requests than this at a time wait for one another. */
+const MAX_THREADS = 8
+
+/** How long a thread may take to end what it does, in milliseconds. */
+const END_TIMEOUT_MS = 5000
+
+export class ThreadsStuckError extends Error {
+  constructor() {
+    super(`a thread of the device hangs in a system call on the shared directory`)
+    this.name = 'ThreadsStuckError'
+  }
+}
+
+export class Pool {
+  readonly #setup: PoolSetup
+  readonly #threads: Worker[] = []
+  readonly #exits: Promise<unknown>[] = []
+
+  constructor(setup: PoolSetup) {
+    this.#setup = setup
+  }
+
+  /** A job is waiting: starts one more thread unless one is idle. */
+  wanted(): void {
+    const state = new Int32Array(this.#setup.state)
+    if (this.#threads.length >= MAX_THREADS || (this.#threads.length > 0 && Atomics.load(state, POOL_IDLE) > 0)) return
+    const thread = new Worker(new URL('./pool-thread.js', import.meta.url), { workerData: this.#setup, name: `virtiofs-pool${this.#threads.length}` })
+    thread.on('error', error => debug('a thread of the pool failed: %s', error.message))
+    this.#threads.push(thread)
+    this.#exits.push(once(thread, 'exit'))
+    debug('pool has %d threads', this.#threads.length)
+  }
+
+  /** Ends the threads. @throws ThreadsStuckError when one hangs in a system call */
+  async close(): Promise<void> {
+    Atomics.store(new Int32Array(this.#setup.state), POOL_ENDS, 1)
+    new SharedQueue(this.#setup.jobs).wake(MAX_THREADS)
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_, reject) => { timer = setTimeout(() => reject(new ThreadsStuckError()), END_TIMEOUT_MS) })
+    try {
+      await Promise.race([Promise.all(this.#exits), late])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+}
