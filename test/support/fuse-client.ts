@@ -69,7 +69,7 @@ export class FuseClient {
     this.#memory = viewRegion(this.#address, BYTES)
     const { view } = this.#memory
     this.#request = {
-      opcode: 0, lengthBytes: 0, uniqueLow: 0, uniqueHigh: 0, nodeid: 0, uid: 0, gid: 0, pid: process.pid, extensionBytes: 0,
+      opcode: 0, lengthBytes: 0, uniqueLow: 0, uniqueHigh: 0, nodeid: 0, uid: 0, gid: 0, mayBlock: true, pid: process.pid, extensionBytes: 0,
       args: view, argsAt: 0, argsAddress: this.#address, argsBytes: 0,
       payloadIov: this.#address + IOV_AT, payloadIovCount: 0, payloadBytes: 0,
       reply: view, replyAt: REPLY_AT, replyAddress: this.#address + REPLY_AT, replyBytes: 0, replyIov: this.#address + IOV_AT + 64, replyIovCount: 1,
