@@ -1,62 +1,14 @@
 #!/usr/bin/env node
 /** The command: parses its arguments, calls the library, maps errors to the exit codes of mount(8). */
-import yargs from 'yargs'
 import { errorLine } from '../lib/errors.js'
-import { optionTable, parseMountOptions } from '../lib/mount/options.js'
-import { ExitCode, exitCodeOf } from './exit-codes.js'
+import { exitCodeOf } from './exit-codes.js'
+import { parsePlainMount, runMount } from './run-mount.js'
 
-// each command is loaded when it is asked for: starting up is a measured figure
-
-function optionHelp(): string {
-  const width = 22
-  return 'Options of -o:\n' + optionTable.map(row => `  ${(row.value ? `${row.name}=${row.value}` : row.name).padEnd(width)}  ${row.help}`).join('\n')
-    + '\n  and ro, nosuid, nodev, noexec, sync, noatime … as in mount(8)'
-}
-
-const cli = yargs(process.argv.slice(2))
-  .scriptName('virtiofs-bridge')
-  .parserConfiguration({ 'parse-numbers': false, 'parse-positional-numbers': false, 'boolean-negation': false })
-  .usage('$0 SOURCE MOUNTPOINT [-o OPTION[,OPTION...]] [-f]\n\nMounts a virtio-fs device on this host: a directory, unix:SOCKET of a vhost-user backend, or a tag with -o socket=PATH.')
-  .command(['mount <source> <mountpoint>', '$0 <source> <mountpoint>'], 'mount (the default command)', command => command
-    .positional('source', { type: 'string', demandOption: true, describe: 'a directory, unix:PATH, a socket, or a tag' })
-    .positional('mountpoint', { type: 'string', demandOption: true })
-    .option('o', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'mount options, comma-separated', defaultDescription: 'none' })
-    .option('f', { alias: 'foreground', type: 'boolean', default: false, describe: 'stay in the foreground' })
-    .epilogue(optionHelp()),
-  async args => {
-    const request = { source: args.source, mountpoint: args.mountpoint, options: parseMountOptions(args.o) }
-    if (args.f) {
-      const { mountCommand } = await import('./mount-command.js')
-      process.exitCode = await mountCommand(request)
-    } else {
-      const { startDaemon } = await import('./daemon.js')
-      process.exitCode = await startDaemon(request)
-    }
-  })
-  .command('umount <mountpoint>', 'unmount, and wait until the session has ended', command => command
-    .positional('mountpoint', { type: 'string', demandOption: true })
-    .option('lazy', { alias: 'l', type: 'boolean', default: false, describe: 'detach now, end when the last user is gone' })
-    .option('abort', { type: 'boolean', default: false, describe: 'give errors to those who use it' }),
-  async args => { process.exitCode = await (await import('./umount-command.js')).umountCommand(args.mountpoint, { lazy: args.lazy, abort: args.abort }) })
-  .command('probe <source>', 'connect to a device, print what it is, disconnect', command => command
-    .positional('source', { type: 'string', demandOption: true })
-    .option('o', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'mount options, comma-separated', defaultDescription: 'none' })
-    .option('json', { type: 'boolean', default: false, describe: 'print JSON' }),
-  async args => { process.exitCode = await (await import('./probe-command.js')).probeCommand(args.source, parseMountOptions(args.o), args.json) })
-  .strict()
-  .recommendCommands()
-  .help().alias('h', 'help')
-  .version().alias('V', 'version')
-  .wrap(Math.min(100, process.stdout.columns ?? 100))
-  .exitProcess(false)
-  .fail((message, error) => {
-    if (error) throw error
-    console.error(`virtiofs-bridge: ${message.split('\n')[0]} (try --help)`)
-    process.exitCode = ExitCode.USAGE
-  })
-
+const args = process.argv.slice(2)
 try {
-  await cli.parseAsync()
+  const plain = parsePlainMount(args)
+  if (plain) process.exitCode = await runMount(plain.request, plain.foreground)
+  else await (await import('./command-line.js')).runCommandLine(args)
 } catch (error) {
   console.error(`virtiofs-bridge: ${errorLine(error)}`)
   process.exitCode = exitCodeOf(error)

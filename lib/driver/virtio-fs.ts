@@ -84,22 +84,25 @@ export class VirtioFs extends EventEmitter<Events> {
    * Brings a probed device online: memory, rings, tag (virtio_fs_probe).
    *
    * @param transport probed; owned by the instance from now on, also when this throws
+   * @param worker the first queue's, started early; likewise
    * @throws TagInUseError; SyscallError; ProtocolError; PeerGoneError
    */
-  static async create(transport: Transport, options: VirtioFsOptions): Promise<VirtioFs> {
+  static async create(transport: Transport, options: VirtioFsOptions, worker: WorkerHandle): Promise<VirtioFs> {
     let fs: VirtioFs
     try {
       fs = new VirtioFs(transport, options)
     } catch (error) {
       await transport.close()
+      await worker.end()
       throw error
     }
+    fs.#workers.push(worker)
     fs.#resources.push('trace', () => fs.#trace?.close())
     fs.#resources.push('transport', () => transport.close())
     try {
       await fs.#probe()
     } catch (error) {
-      await fs.#resources.dispose()
+      await fs.#free()
       throw error
     }
     return fs
@@ -139,8 +142,8 @@ export class VirtioFs extends EventEmitter<Events> {
    * @throws Error when the device refuses INIT, is gone, or does not answer in time
    */
   async start(fuseFds: number[], init: Omit<InitPolicy, 'maxWrite' | 'maxBackground'>): Promise<InitAnswer> {
-    const handles = fuseFds.map(() => new WorkerHandle())
-    this.#workers = handles
+    const handles = this.#workers
+    while (handles.length < fuseFds.length) handles.push(new WorkerHandle(handles.length))
     const wakeFds = handles.map(handle => handle.wakeFd)
     const sleepFlags = new SharedArrayBuffer(4 * handles.length)
     const backends = await this.transport.start({ ...this.#memory, plan: this.#plan, wakeFds, sleepFlags })
@@ -152,7 +155,7 @@ export class VirtioFs extends EventEmitter<Events> {
     answered.catch(() => {})
     for (const [index, handle] of handles.entries()) {
       handle.on('event', event => this.#workerEvent(event))
-      await handle.start({
+      await handle.serve({
         index, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory.address, plan: this.#plan,
         features: this.transport.info.features, backend: backends[index]!,
         init: { ...init, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(LARGE_BUFFERS - 4, this.#options.queueSize / 2)) },

@@ -6,26 +6,35 @@ import { close, createEventfd, signalEventfd } from '../sys/io.js'
 import type { WorkerCommand, WorkerEvent, WorkerSetup } from './worker-protocol.js'
 
 export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
-  readonly wakeFd = createEventfd()
-  #worker: Worker | undefined
-  #ended: Promise<void> | undefined
+  readonly wakeFd: number
+  readonly #worker: Worker
+  readonly #ended: Promise<void>
+  /** Rejects when the thread fails. */
+  readonly #failed: Promise<never>
+  #serving = false
   #crashed = false
 
-  /** Starts the thread. @throws what its set-up throws */
-  async start(setup: WorkerSetup): Promise<void> {
-    const worker = new Worker(new URL('./worker-main.js', import.meta.url), { workerData: setup, name: `virtiofs-queue${setup.index}` })
+  /** Starts the thread, which loads its modules meanwhile: that takes longer than anything else in a mount. */
+  constructor(index: number) {
+    super()
+    this.wakeFd = createEventfd()
+    const worker = new Worker(new URL('./worker-main.js', import.meta.url), { name: `virtiofs-queue${index}` })
     this.#worker = worker
     this.#ended = new Promise(resolve => worker.once('exit', () => resolve()))
-    const ready = this.#next('ready')
     worker.on('message', (event: WorkerEvent) => this.emit('event', event))
-    const failed = new Promise<never>((_, reject) => worker.once('error', reject))
-    let started = false
-    failed.catch(error => {
+    this.#failed = new Promise<never>((_, reject) => worker.once('error', reject))
+    this.#failed.catch(error => {
       this.#crashed = true
-      if (started) this.emit('event', { type: 'crashed', reason: `queue worker ${setup.index} failed: ${errorLine(error)}` })
+      if (this.#serving) this.emit('event', { type: 'crashed', reason: `queue worker ${index} failed: ${errorLine(error)}` })
     })
-    await Promise.race([ready, failed])
-    started = true
+  }
+
+  /** Lets the thread serve its queue. @throws what its set-up throws */
+  async serve(setup: WorkerSetup): Promise<void> {
+    const ready = this.#next('ready')
+    this.#worker.postMessage(setup)
+    await Promise.race([ready, this.#failed])
+    this.#serving = true
   }
 
   #next(type: WorkerEvent['type']): Promise<WorkerEvent> {
@@ -41,7 +50,7 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
 
   /** Sends a command and wakes the thread from epoll. */
   send(command: WorkerCommand): void {
-    this.#worker?.postMessage(command)
+    this.#worker.postMessage(command)
     signalEventfd(this.wakeFd)
   }
 
@@ -55,10 +64,9 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
 
   /** Ends the thread and frees its eventfd. */
   async end(): Promise<void> {
-    if (this.#worker) {
-      this.send({ type: 'exit' })
-      await this.#ended
-    }
+    if (this.#serving) this.send({ type: 'exit' })
+    else void this.#worker.terminate()
+    await this.#ended
     close(this.wakeFd)
   }
 }

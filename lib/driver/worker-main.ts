@@ -1,12 +1,13 @@
 /** Entry of a queue worker's thread: makes its half of the device, serves, frees everything. */
-import { parentPort, workerData } from 'node:worker_threads'
+import { once } from 'node:events'
+import { parentPort } from 'node:worker_threads'
 import type { Handlers } from '../device/handlers.js'
 import { releaseScratch } from '../sys/memory.js'
 import { QueueWorker } from './queue-worker.js'
 import type { WorkerSetup } from './worker-protocol.js'
 
-const setup = workerData as WorkerSetup
 const port = parentPort!
+const [setup] = await once(port, 'message') as [WorkerSetup]
 
 async function createHandlers(): Promise<Handlers | undefined> {
   if (setup.backend.kind !== 'emulated') return undefined

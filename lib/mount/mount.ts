@@ -3,6 +3,7 @@ import { EventEmitter } from 'node:events'
 import { errno, UsageError } from '../errors.js'
 import type { InitAnswer } from '../fuse/init.js'
 import { VirtioFs } from '../driver/virtio-fs.js'
+import { WorkerHandle } from '../driver/worker-handle.js'
 import { KernelMount, unmountError } from './dev-fuse.js'
 import { probeDevice } from './device.js'
 import { prepareMountpoint } from './mountpoint.js'
@@ -119,13 +120,18 @@ export async function mount({ source, mountpoint, options = {} }: MountRequest):
   if (queueSize < 4 || queueSize > 1024 || (queueSize & (queueSize - 1)) !== 0) {
     throw new UsageError(`queue_size is ${queueSize}, expected a power of two from 4 to 1024`)
   }
-  const fs = await VirtioFs.create(await probeDevice(parsed, options), {
+  const worker = new WorkerHandle(0)
+  const transport = await probeDevice(parsed, options).catch(async error => {
+    await worker.end()
+    throw error
+  })
+  const fs = await VirtioFs.create(transport, {
     queues: options.queues ?? 1,
     queueSize,
     pollUs: pollMicroseconds(options.poll),
     timeoutMs: (options.timeout ?? DEFAULT_TIMEOUT_S) * 1000,
     traceJson: options.traceJson,
-  })
+  }, worker)
   let kernel: KernelMount
   try {
     kernel = await KernelMount.mount({

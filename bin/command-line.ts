@@ -1,0 +1,47 @@
+/** The grammar of the command. Each command is loaded when it is asked for: starting up is a measured figure. */
+import yargs from 'yargs'
+import { UsageError } from '../lib/errors.js'
+import { optionTable, parseMountOptions } from '../lib/mount/options.js'
+import { runMount } from './run-mount.js'
+
+function optionHelp(): string {
+  const width = 22
+  return 'Options of -o:\n' + optionTable.map(row => `  ${(row.value ? `${row.name}=${row.value}` : row.name).padEnd(width)}  ${row.help}`).join('\n')
+    + '\n  and ro, nosuid, nodev, noexec, sync, noatime … as in mount(8)'
+}
+
+/** Parses the arguments and runs the command that they name; sets `process.exitCode`. @throws what it throws */
+export async function runCommandLine(args: string[]): Promise<void> {
+  await yargs(args)
+    .scriptName('virtiofs-bridge')
+    .parserConfiguration({ 'parse-numbers': false, 'parse-positional-numbers': false, 'boolean-negation': false })
+    .usage('$0 SOURCE MOUNTPOINT [-o OPTION[,OPTION...]] [-f]\n\nMounts a virtio-fs device on this host: a directory, unix:SOCKET of a vhost-user backend, or a tag with -o socket=PATH.')
+    .command(['mount <source> <mountpoint>', '$0 <source> <mountpoint>'], 'mount (the default command)', command => command
+      .positional('source', { type: 'string', demandOption: true, describe: 'a directory, unix:PATH, a socket, or a tag' })
+      .positional('mountpoint', { type: 'string', demandOption: true })
+      .option('o', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'mount options, comma-separated', defaultDescription: 'none' })
+      .option('f', { alias: 'foreground', type: 'boolean', default: false, describe: 'stay in the foreground' })
+      .epilogue(optionHelp()),
+    async args => {
+      process.exitCode = await runMount({ source: args.source, mountpoint: args.mountpoint, options: parseMountOptions(args.o) }, args.f)
+    })
+    .command('umount <mountpoint>', 'unmount, and wait until the session has ended', command => command
+      .positional('mountpoint', { type: 'string', demandOption: true })
+      .option('lazy', { alias: 'l', type: 'boolean', default: false, describe: 'detach now, end when the last user is gone' })
+      .option('abort', { type: 'boolean', default: false, describe: 'give errors to those who use it' }),
+    async args => { process.exitCode = await (await import('./umount-command.js')).umountCommand(args.mountpoint, { lazy: args.lazy, abort: args.abort }) })
+    .command('probe <source>', 'connect to a device, print what it is, disconnect', command => command
+      .positional('source', { type: 'string', demandOption: true })
+      .option('o', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'mount options, comma-separated', defaultDescription: 'none' })
+      .option('json', { type: 'boolean', default: false, describe: 'print JSON' }),
+    async args => { process.exitCode = await (await import('./probe-command.js')).probeCommand(args.source, parseMountOptions(args.o), args.json) })
+    .strict()
+    .recommendCommands()
+    .help().alias('h', 'help')
+    .version().alias('V', 'version')
+    .wrap(Math.min(100, process.stdout.columns ?? 100))
+    .exitProcess(false)
+    .fail((message, error) => {
+      throw error ?? new UsageError(`${message.split('\n')[0]} (try --help)`)
+    })    .parseAsync()
+}

@@ -1,0 +1,31 @@
+/** A mount, in the foreground or as a daemon. */
+import { parseArgs } from 'node:util'
+import type { MountRequest } from '../lib/mount/mount.js'
+import { parseMountOptions } from '../lib/mount/options.js'
+
+/** @returns the exit code @throws what the mount throws */
+export async function runMount(request: MountRequest, foreground: boolean): Promise<number> {
+  if (!foreground) return await (await import('./daemon.js')).startDaemon(request)
+  return await (await import('./mount-command.js')).mountCommand(request)
+}
+
+/**
+ * The most common command line, `SOURCE MOUNTPOINT [-o OPTIONS] [-f]`, without the parser for all the
+ * others, whose loading costs more than Node's own start (native-notes/performance.md).
+ *
+ * @returns undefined when it is anything else, right or wrong
+ */
+export function parsePlainMount(args: string[]): { request: MountRequest, foreground: boolean } | undefined {
+  let parsed
+  try {
+    parsed = parseArgs({ args, allowPositionals: true, options: { o: { type: 'string', short: 'o', multiple: true }, foreground: { type: 'boolean', short: 'f' } } })
+  } catch {
+    return undefined
+  }
+  const [source, mountpoint, ...more] = parsed.positionals
+  if (source === undefined || mountpoint === undefined || more.length > 0 || COMMANDS.has(source)) return undefined
+  return { request: { source, mountpoint, options: parseMountOptions(parsed.values.o ?? []) }, foreground: parsed.values.foreground ?? false }
+}
+
+/** A source of such a name is written ./NAME. */
+const COMMANDS = new Set(['mount', 'umount', 'probe', 'help', 'completion'])
