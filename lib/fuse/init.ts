@@ -71,10 +71,15 @@ export function initFlagWords(names: readonly InitFlag[]): [low: number, high: n
   return maskWords(names)
 }
 
+/** What neither side hears of: a device may set flags that it was not offered, and the kernel believes them. */
+function strippedWords(policy: InitPolicy): [low: number, high: number] {
+  return maskWords(policy.defaultPermissions ? NOT_RELAYED : [...NOT_RELAYED, 'ALLOW_IDMAP'])
+}
+
 /** Takes out of the kernel's INIT, at `view[at]`, what the device must not see. */
 export function adaptInitRequest(view: DataView, at: number, policy: InitPolicy): void {
   const arg = at + FuseInHeader.SIZE
-  const [low, high] = maskWords(policy.defaultPermissions ? NOT_RELAYED : [...NOT_RELAYED, 'ALLOW_IDMAP'])
+  const [low, high] = strippedWords(policy)
   const flags = view.getUint32(arg + FuseInitIn.flags, true)
   view.setUint32(arg + FuseInitIn.flags, flags & ~low, true)
   if (flags & INIT_EXT) {
@@ -82,22 +87,27 @@ export function adaptInitRequest(view: DataView, at: number, policy: InitPolicy)
   }
 }
 
-/** Bounds the device's answer, at `view[at]`, by what the bridge can carry. */
+/**
+ * Bounds the device's answer, at `view[at]`, by what the bridge can carry. Old devices send the
+ * first 8 or 24 bytes of it (FUSE_COMPAT_INIT_OUT_SIZE, FUSE_COMPAT_22_INIT_OUT_SIZE).
+ */
 export function adaptInitReply(view: DataView, at: number, policy: InitPolicy): void {
-  if (view.getUint32(at + FuseOutHeader.len, true) < FuseOutHeader.SIZE + FuseInitOut.flags2) return
   const arg = at + FuseOutHeader.SIZE
-  const [low, high] = maskWords(NOT_RELAYED)
+  const length = view.getUint32(at + FuseOutHeader.len, true) - FuseOutHeader.SIZE
+  if (length < FuseInitOut.time_gran) return
+  const [low, high] = strippedWords(policy)
   view.setUint32(arg + FuseInitOut.flags, view.getUint32(arg + FuseInitOut.flags, true) & ~low, true)
-  view.setUint32(arg + FuseInitOut.flags2, view.getUint32(arg + FuseInitOut.flags2, true) & ~high, true)
   const maxWrite = view.getUint32(arg + FuseInitOut.max_write, true)
   if (maxWrite > policy.maxWrite) view.setUint32(arg + FuseInitOut.max_write, policy.maxWrite, true)
-  const pages = policy.maxWrite / 4096
-  if (view.getUint16(arg + FuseInitOut.max_pages, true) > pages) view.setUint16(arg + FuseInitOut.max_pages, pages, true)
   const background = view.getUint16(arg + FuseInitOut.max_background, true)
   if (background === 0 || background > policy.maxBackground) {
     view.setUint16(arg + FuseInitOut.max_background, policy.maxBackground, true)
     view.setUint16(arg + FuseInitOut.congestion_threshold, Math.floor(policy.maxBackground * 3 / 4), true)
   }
+  if (length < FuseInitOut.SIZE) return
+  view.setUint32(arg + FuseInitOut.flags2, view.getUint32(arg + FuseInitOut.flags2, true) & ~high, true)
+  const pages = policy.maxWrite / 4096
+  if (view.getUint16(arg + FuseInitOut.max_pages, true) > pages) view.setUint16(arg + FuseInitOut.max_pages, pages, true)
 }
 
 /** Decodes an answer whose fuse_init_out starts at `view[at]`. */
