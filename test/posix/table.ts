@@ -1,0 +1,22 @@
+/** All checks, under the name of their group and their own. */
+import type { Check, Group } from './check.js'
+import { append } from './append.js'
+import { chmodChown } from './chmod-chown.js'
+import { hardLinks } from './hard-links.js'
+import { openFlags } from './open-flags.js'
+import { readWrite } from './read-write.js'
+import { renames } from './rename.js'
+import { rename2 } from './rename2.js'
+import { symlinks } from './symlinks.js'
+import { times } from './times.js'
+import { truncating } from './truncate.js'
+import { unlinkOpen } from './unlink-open.js'
+
+const groups: readonly Group[] = [
+  openFlags, readWrite, append, truncating, times, chmodChown, hardLinks, symlinks, renames, rename2, unlinkOpen,
+]
+
+export const table: readonly Check[] = groups.flatMap(({ noun, checks }) => checks.map(check => ({ ...check, name: `${noun}: ${check.name}` })))
+
+const names = new Set(table.map(check => check.name))
+if (names.size !== table.length) throw new Error('two checks have the same name')
