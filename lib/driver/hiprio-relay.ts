@@ -49,15 +49,23 @@ export class HiprioRelay implements HiprioSink {
 
   flush(): void {
     if (this.#forgets.length === 0 && this.#interrupts.length === 0) return
-    const moved = this.#move(this.#interrupts, KIND_INTERRUPT) + this.#move(this.#forgets, KIND_FORGET)
-    if (this.#forgets.length > 0 || this.#interrupts.length > 0) Atomics.store(this.#words, WAITING, 1)
+    let moved = this.#moveAll()
+    if (this.#forgets.length > 0 || this.#interrupts.length > 0) {
+      Atomics.store(this.#words, WAITING, 1)
+      // the consumer may have made room, and looked at the word, just before it was stored
+      moved += this.#moveAll()
+    }
     if (moved > 0 && Atomics.load(this.#asleep, 0) === 1) signalEventfd(this.#consumerWakeFd)
+  }
+
+  #moveAll(): number {
+    return this.#move(this.#interrupts, KIND_INTERRUPT) + this.#move(this.#forgets, KIND_FORGET)
   }
 
   #move(fifo: PairFifo, kind: number): number {
     let put = this.#words[PUT]!
     let moved = 0
-    while (fifo.length > 0 && put - Atomics.load(this.#words, TAKEN) < ENTRIES) {
+    while (fifo.length > 0 && ((put - Atomics.load(this.#words, TAKEN)) | 0) < ENTRIES) {
       fifo.shiftTo(this.#pair, 0)
       const at = HEAD_WORDS + (put & (ENTRIES - 1)) * ENTRY_WORDS
       this.#words[at] = kind
