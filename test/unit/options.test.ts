@@ -1,0 +1,107 @@
+/** Mount options: `-o` lists as people and mount(8) give them. */
+import t from 'tap'
+import { UsageError } from '../../lib/errors.js'
+import { MS_DIRSYNC, MS_LAZYTIME, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC, MS_NOSUID, MS_NOSYMFOLLOW, MS_RDONLY, MS_RELATIME, MS_STRICTATIME, MS_SYNCHRONOUS } from '../../lib/mount/flags.js'
+import { mountFlagNames, optionTable, parseMountOptions, pollMicroseconds } from '../../lib/mount/options.js'
+
+function refused(text: string): string {
+  try {
+    parseMountOptions([text])
+  } catch (error) {
+    return error instanceof UsageError ? error.message : `not a UsageError: ${String(error)}`
+  }
+  return 'accepted'
+}
+
+t.test('nothing given: nothing set', async t => {
+  t.strictSame(parseMountOptions([]), { mountFlags: 0 })
+  t.strictSame(parseMountOptions(['']), { mountFlags: 0 })
+  t.strictSame(parseMountOptions([',,', 'defaults,']), { mountFlags: 0 })
+})
+
+t.test('every option of the table, by an example of it', async t => {
+  const examples: Record<string, [text: string, key: string, value: unknown]> = {
+    tag: ['tag=myfs', 'tag', 'myfs'], socket: ['socket=/run/a b.sock', 'socket', '/run/a b.sock'], backend: ['backend=virtiofsd', 'backend', 'virtiofsd'],
+    virtiofsd: ['virtiofsd=/opt/v', 'virtiofsd', '/opt/v'], sandbox: ['sandbox=chroot', 'sandbox', 'chroot'], queues: ['queues=4', 'queues', 4],
+    queue_size: ['queue_size=1024', 'queueSize', 1024], poll: ['poll=50', 'poll', 50], cache: ['cache=never', 'cache', 'never'],
+    writeback: ['writeback', 'writeback', true], xattr: ['xattr', 'xattr', true], posix_acl: ['posix_acl', 'posixAcl', true],
+    allow_direct_io: ['allow_direct_io', 'allowDirectIo', true], no_readdirplus: ['no_readdirplus', 'readdirplus', false],
+    timeout: ['timeout=2.5', 'timeout', 2.5], trace_json: ['trace_json=/tmp/t', 'traceJson', '/tmp/t'], fsname: ['fsname=host:/dir', 'fsname', 'host:/dir'],
+    allow_other: ['allow_other', 'allowOther', true], no_allow_other: ['no_allow_other', 'allowOther', false],
+    default_permissions: ['default_permissions', 'defaultPermissions', true], no_default_permissions: ['no_default_permissions', 'defaultPermissions', false],
+  }
+  for (const row of optionTable) {
+    const example = examples[row.name]
+    if (!example) {
+      t.fail(`no example for option ${row.name}`)
+      continue
+    }
+    const [text, key, value] = example
+    t.strictSame(parseMountOptions([text]), { [key]: value, mountFlags: 0 }, text)
+    t.match(refused(row.value === undefined ? `${row.name}=1` : row.name), row.value === undefined ? /takes no value/ : /needs a value/, row.name)
+    if (row.value !== undefined) t.match(refused(`${row.name}=`), /needs a value/, `${row.name} with an empty value`)
+    for (const choice of row.choices ?? []) t.equal((parseMountOptions([`${row.name}=${choice}`]) as Record<string, unknown>)[row.key], choice)
+    if (row.choices) t.match(refused(`${row.name}=${row.choices[0]}x`), /expected/)
+  }
+})
+
+t.test('lists: several, in order, the last one counts', async t => {
+  t.match(parseMountOptions(['cache=auto,queues=2', 'cache=never']), { cache: 'never', queues: 2 })
+  t.match(parseMountOptions(['allow_other,no_allow_other']), { allowOther: false })
+  t.match(parseMountOptions(['fsname=a=b=c']), { fsname: 'a=b=c' })
+})
+
+t.test('a comma or a backslash in a value is escaped by a backslash', async t => {
+  t.match(parseMountOptions(['fsname=a\\,b,ro']), { fsname: 'a,b', readonly: true })
+  t.match(parseMountOptions(['fsname=a\\\\,ro']), { fsname: 'a\\', readonly: true })
+  t.match(parseMountOptions(['fsname=\\,\\,,queues=3']), { fsname: ',,', queues: 3 })
+  t.match(parseMountOptions(['socket=/tmp/line\\\nbreak']), { socket: '/tmp/line\nbreak' })
+  t.match(parseMountOptions(['socket=/tmp/line\nbreak,ro']), { socket: '/tmp/line\nbreak', readonly: true })
+})
+
+t.test('unknown and bad values are refused, and say what was wrong', async t => {
+  t.equal(refused('nonsense'), 'unknown option "nonsense"')
+  t.equal(refused('nonsense=1'), 'unknown option "nonsense=1"')
+  t.match(refused('ro=1'), /unknown option "ro=1"/)
+  t.match(refused('toString'), /unknown option/)
+  t.match(refused('__proto__'), /unknown option/)
+  t.match(refused('constructor=1'), /unknown option/)
+  t.match(refused(' ro'), /unknown option/)
+  for (const value of ['0', '-1', '1.5', '1e3', '0x10', 'many', ' 1']) {
+    t.match(refused(`queues=${value}`), new RegExp(`option queues=${value}: expected a whole number from 1`))
+    t.match(refused(`queue_size=${value}`), /whole number/)
+  }
+  for (const value of ['on', '-1', '1.5', '2us']) t.match(refused(`poll=${value}`), /auto, off or microseconds/)
+  for (const value of ['0', '-1', 'soon', '86401', 'NaN', 'Infinity']) t.match(refused(`timeout=${value}`), /seconds/)
+  t.match(refused('cache=sometimes'), /expected auto, always, metadata, never/)
+})
+
+t.test('flags of mount(2)', async t => {
+  const set: [string, number][] = [
+    ['nosuid', MS_NOSUID], ['nodev', MS_NODEV], ['noexec', MS_NOEXEC], ['sync', MS_SYNCHRONOUS], ['dirsync', MS_DIRSYNC], ['noatime', MS_NOATIME],
+    ['nodiratime', MS_NODIRATIME], ['relatime', MS_RELATIME], ['strictatime', MS_STRICTATIME], ['lazytime', MS_LAZYTIME], ['nosymfollow', MS_NOSYMFOLLOW],
+  ]
+  for (const [name, flag] of set) {
+    t.strictSame(parseMountOptions([name]), { mountFlags: flag }, name)
+    t.strictSame(mountFlagNames(flag), [name])
+  }
+  t.strictSame(parseMountOptions(['ro']), { readonly: true, mountFlags: MS_RDONLY })
+  const opposites = ['nosuid,suid', 'nodev,dev', 'noexec,exec', 'sync,async', 'noatime,atime', 'nodiratime,diratime', 'relatime,norelatime', 'strictatime,nostrictatime', 'lazytime,nolazytime', 'nosymfollow,symfollow', 'ro,rw']
+  for (const pair of opposites) t.strictSame(parseMountOptions([pair]), { mountFlags: 0 }, pair)
+  t.strictSame(parseMountOptions(['rw,ro']), { readonly: true, mountFlags: MS_RDONLY }, 'the last one counts')
+  t.strictSame(mountFlagNames(MS_RDONLY | MS_NODEV | MS_NOSUID), ['ro', 'nosuid', 'nodev'])
+  t.strictSame(mountFlagNames(0), [])
+  // the values are the kernel's (include/uapi/linux/mount.h)
+  t.strictSame([MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_SYNCHRONOUS, MS_DIRSYNC, MS_NOSYMFOLLOW, MS_NOATIME, MS_NODIRATIME], [1, 2, 4, 8, 16, 128, 256, 1024, 2048])
+})
+
+t.test('options that are mount(8)\'s own', async t => {
+  t.strictSame(parseMountOptions(['user,nouser,users,nousers,owner,group,nofail,auto,noauto,_netdev,x-systemd.automount,x-gvfs-show,x-mount.mkdir=0755,subtype=x,user=joe']), { mountFlags: 0 })
+})
+
+t.test('poll in microseconds', async t => {
+  t.equal(pollMicroseconds('off'), 0)
+  t.equal(pollMicroseconds(75), 75)
+  t.equal(pollMicroseconds('auto'), pollMicroseconds(undefined))
+  t.ok(pollMicroseconds() > 0)
+})
