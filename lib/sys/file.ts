@@ -46,6 +46,8 @@ export const S_IFDIR = 0o040000
 export const S_IFREG = 0o100000
 export const S_IFLNK = 0o120000
 
+/** preadv2 fails with EAGAIN, or comes back short, rather than wait for a disk. */
+export const RWF_NOWAIT = 0x8
 export const RWF_APPEND = 0x10
 
 const SYS_FACCESSAT2 = 439
@@ -69,7 +71,7 @@ const c_name_to_handle_at = bind('int name_to_handle_at(int, uintptr_t, uintptr_
 const c_statx = bind('int statx(int, uintptr_t, int, uint32_t, uintptr_t)')
 const c_fstatfs = bind('int fstatfs(int, uintptr_t)')
 const c_readlinkat = bind('int64_t readlinkat(int, uintptr_t, uintptr_t, size_t)')
-const c_preadv = bind('int64_t preadv(int, uintptr_t, int, int64_t)')
+const c_preadv2 = bind('int64_t preadv2(int, uintptr_t, int, int64_t, int)')
 const c_pwritev2 = bind('int64_t pwritev2(int, uintptr_t, int, int64_t, int)')
 const c_ftruncate = bind('int ftruncate(int, int64_t)')
 const c_fchmod = bind('int fchmod(int, uint32_t)')
@@ -130,8 +132,8 @@ export function readlinkat(dirFd: number, path: number, address: number, lengthB
   return result(c_readlinkat(dirFd, path, address, lengthBytes))
 }
 
-export function preadv(fd: number, iov: number, count: number, offset: number | bigint): number {
-  return result(c_preadv(fd, iov, count, offset))
+export function preadv2(fd: number, iov: number, count: number, offset: number | bigint, flags: number): number {
+  return result(c_preadv2(fd, iov, count, offset, flags))
 }
 
 export function pwritev2(fd: number, iov: number, count: number, offset: number | bigint, flags: number): number {

@@ -59,6 +59,7 @@ export class FuseClient {
   readonly #request: DeviceRequest
   uid = 0
   gid = 0
+  mayBlock = true
   /** Sent as FUSE_EXT_GROUPS when set. */
   groups: number[] | undefined
   /** Lookups this client holds, by node id. */
@@ -109,6 +110,7 @@ export class FuseClient {
     r.nodeid = Number(nodeid)
     r.uid = this.uid
     r.gid = this.gid
+    r.mayBlock = this.mayBlock
     r.argsBytes = all.length
     r.lengthBytes = abi.FuseInHeader.SIZE + all.length
     r.replyBytes = options.room ?? 4096

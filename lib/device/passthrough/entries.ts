@@ -76,7 +76,7 @@ function fill(volume: Volume, request: DeviceRequest, handle: number, headerByte
  * @returns its size, or 0 when it does not fit
  */
 function writeEntry(volume: Volume, request: DeviceRequest, fd: number, at: number, used: number, headerBytes: number, room: number): number {
-  const { view, bytes, address } = volume.dirents
+  const { view, bytes } = volume.dirents
   const nameAt = at + LinuxDirent64.d_name
   let nameBytes = 0
   while (bytes[nameAt + nameBytes] !== 0) nameBytes++
@@ -87,7 +87,7 @@ function writeEntry(volume: Volume, request: DeviceRequest, fd: number, at: numb
   if (headerBytes === FuseDirentplus.SIZE) {
     const special = bytes[nameAt] === DOT && (nameBytes === 1 || nameBytes === 2 && bytes[nameAt + 1] === DOT)
     // an inode that cannot be looked up now is still an entry: the kernel asks when it needs it
-    const index = special ? 0 : volume.lookup(fd, address + nameAt)
+    const index = special ? 0 : volume.lookup(request.nodeid, fd, volume.dirents, nameAt)
     if (index > 0) {
       writeEntryOut(reply, to, volume.stat, volume.rules.timeoutSeconds)
       volume.inodes.writeNodeid(reply, to + FuseEntryOut.nodeid, index)

@@ -7,12 +7,13 @@ import {
 } from '../../fuse/abi.js'
 import {
   copyFileRange, dup, fallocate, fdatasync, fsync, lseek, O_ACCMODE, O_APPEND, O_CREAT, O_DIRECT, O_DIRECTORY, O_DSYNC, O_EXCL, O_LARGEFILE,
-  O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_SYNC, O_TMPFILE, O_TRUNC, O_WRONLY, preadv, pwritev2, RWF_APPEND, S_IFDIR, S_IFLNK, S_IFREG, wide,
+  fstatfs, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_SYNC, O_TMPFILE, O_TRUNC, O_WRONLY, preadv2, pwritev2, RWF_APPEND, RWF_NOWAIT, S_IFDIR, S_IFLNK,
+  S_IFREG, wide,
 } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
 import { getU64, setU64 } from '../../wire/u64.js'
-import type { DeviceRequest } from '../handlers.js'
-import { DIRECTORY, FILE } from './handle-table.js'
+import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
+import { DIRECTORY, FILE, HandleFlag } from './handle-table.js'
 import { Negotiated } from './layout.js'
 import { enterCaller, leaveCaller, pinDirectory, replyEntry } from './namespace.js'
 import type { Volume } from './volume.js'
@@ -34,7 +35,8 @@ function openFlags(volume: Volume, asked: number): number {
 
 /** Enters a descriptor as an open file and writes its fuse_open_out. @returns its size, or −errno with the descriptor closed */
 function replyOpen(volume: Volume, request: DeviceRequest, at: number, fd: number, kind: number, nodeid: number, flags: number): number {
-  const handle = volume.handles.add(fd, kind, nodeid)
+  const direct = volume.options.allowDirectIo && (flags & O_DIRECT) !== 0
+  const handle = volume.handles.add(fd, kind, nodeid, (direct ? HandleFlag.DIRECT : 0) | ((flags & O_SYNC) !== 0 ? HandleFlag.SYNC : 0))
   if (handle < 0) {
     close(fd)
     return handle
@@ -125,13 +127,13 @@ function createIn(volume: Volume, request: DeviceRequest, dirFd: number, flags: 
     leaveCaller(volume)
   }
   if (fd >= 0) {
-    const index = volume.adopt(fd)
+    const index = volume.adopt(fd, request.nodeid, volume.name.memory)
     if (index >= 0) return replyCreated(volume, request, index, fd, flags)
     close(fd)
     return index
   }
   if (fd !== -errno.EEXIST || (flags & O_EXCL) !== 0) return fd
-  const index = volume.lookup(dirFd, name)
+  const index = volume.lookup(request.nodeid, dirFd, volume.name.memory)
   if (index < 0) return index === -errno.ENOENT && volume.options.readonly ? -errno.EROFS : index
   volume.inodes.pinIndex(index)
   fd = openFile(volume, index, flags, kill)
@@ -158,7 +160,7 @@ export function tmpfile(volume: Volume, request: DeviceRequest): number {
     leaveCaller(volume)
     done = fd
     if (fd >= 0) {
-      const index = volume.adopt(fd)
+      const index = volume.adopt(fd, request.nodeid, undefined)
       done = index
       if (index >= 0) done = replyCreated(volume, request, index, fd, flags)
       else close(fd)
@@ -189,15 +191,50 @@ export function read(volume: Volume, request: DeviceRequest): number {
   const handle = volume.handles.pin(args, argsAt + FuseReadIn.fh, FILE, request.nodeid)
   if (handle < 0) return handle
   const offset = wide(args.getUint32(argsAt + FuseReadIn.offset, true), args.getUint32(argsAt + FuseReadIn.offset + 4, true))
-  const done = preadv(volume.handles.fd(handle), request.replyIov, request.replyIovCount, offset)
+  const fd = volume.handles.fd(handle)
+  const flags = volume.handles.flags(handle)
+  let done = MAY_BLOCK
+  if (request.mayBlock || (flags & HandleFlag.MEMORY) !== 0) done = preadv2(fd, request.replyIov, request.replyIovCount, offset, 0)
+  else if ((flags & (HandleFlag.DIRECT | HandleFlag.UNKNOWN)) === 0) done = readCached(volume, request, handle, fd, offset)
   volume.handles.unpin(handle)
   return done
+}
+
+/** Reads what is in memory. @returns MAY_BLOCK when that is not all there is */
+function readCached(volume: Volume, request: DeviceRequest, handle: number, fd: number, offset: number | bigint): number {
+  const done = preadv2(fd, request.replyIov, request.replyIovCount, offset, RWF_NOWAIT)
+  if (done === request.replyBytes) return done
+  if (done === -errno.EAGAIN) return MAY_BLOCK
+  if (done === -errno.EOPNOTSUPP) {
+    const memory = isMemory(volume, fd)
+    volume.handles.setFlags(handle, memory ? HandleFlag.MEMORY : HandleFlag.UNKNOWN)
+    return memory ? preadv2(fd, request.replyIov, request.replyIovCount, offset, 0) : MAY_BLOCK
+  }
+  if (done < 0 || typeof offset === 'bigint') return done < 0 ? done : MAY_BLOCK
+  // a short read means the end of the file to the kernel
+  const end = lseek(fd, 0, SEEK_END)
+  return end >= 0 && offset + done >= end ? done : MAY_BLOCK
+}
+
+const SEEK_END = 2
+const TMPFS_MAGIC = 0x01021994
+const RAMFS_MAGIC = 0x858458f6
+
+/** Whether a file is on a file system without a device below it. */
+function isMemory(volume: Volume, fd: number): boolean {
+  if (fstatfs(fd, volume.small.address) < 0) return false
+  const type = volume.small.view.getUint32(0, true)
+  return type === TMPFS_MAGIC || type === RAMFS_MAGIC
 }
 
 export function write(volume: Volume, request: DeviceRequest): number {
   const { args, argsAt } = request
   const handle = volume.handles.pin(args, argsAt + FuseWriteIn.fh, FILE, request.nodeid)
   if (handle < 0) return handle
+  if (!request.mayBlock && (volume.handles.flags(handle) & (HandleFlag.DIRECT | HandleFlag.SYNC)) !== 0) {
+    volume.handles.unpin(handle)
+    return MAY_BLOCK
+  }
   const writeFlags = args.getUint32(argsAt + FuseWriteIn.write_flags, true)
   // a page of the cache has its place; only a write as such goes to the end, wherever that is by now
   const append = (writeFlags & FUSE_WRITE_CACHE) === 0 && (args.getUint32(argsAt + FuseWriteIn.flags, true) & O_APPEND) !== 0

@@ -15,10 +15,23 @@ const Word = {
   STATE: 0, GENERATION: 1, FD: 2, KIND: 3, NODE_LOW: 4, NODE_HIGH: 5,
   /** Directories: lock of the descriptor's position, and that position. */
   LOCK: 6, POSITION: 8, POSITION_HIGH: 9,
+  FLAGS: 10,
 } as const
 
 export const FILE = 1
 export const DIRECTORY = 2
+
+/** What an open file has to say about waiting. */
+export const HandleFlag = {
+  /** Every read and write goes to the device: O_DIRECT. */
+  DIRECT: 1,
+  /** Every write waits for the device: O_SYNC, O_DSYNC. */
+  SYNC: 2,
+  /** All its data is in memory. */
+  MEMORY: 4,
+  /** Whether its data is in memory cannot be asked. */
+  UNKNOWN: 8,
+} as const
 
 const DYING = 0x8000_0000 | 0
 const PIN_MASK = 0xffff
@@ -52,7 +65,7 @@ export class HandleTable {
    * Enters an open file. The table owns the descriptor from then on.
    * @returns its index, or −ENFILE (the descriptor is still the caller's)
    */
-  add(fd: number, kind: number, nodeid: number): number {
+  add(fd: number, kind: number, nodeid: number, flags: number): number {
     const w = this.#words
     lock(w, Head.HANDLE_LOCK)
     let index = w[Head.HANDLE_FREE]!
@@ -68,6 +81,7 @@ export class HandleTable {
     const at = this.#at(index)
     w[at + Word.FD] = fd
     w[at + Word.KIND] = kind
+    w[at + Word.FLAGS] = flags
     w[at + Word.NODE_LOW] = nodeid | 0
     w[at + Word.NODE_HIGH] = Math.floor(nodeid / HIGH)
     w[at + Word.POSITION] = 0
@@ -117,6 +131,15 @@ export class HandleTable {
   /** The descriptor of a pinned handle. */
   fd(index: number): number {
     return this.#words[this.#at(index) + Word.FD]!
+  }
+
+  /** `HandleFlag` bits of a pinned handle. */
+  flags(index: number): number {
+    return this.#words[this.#at(index) + Word.FLAGS]!
+  }
+
+  setFlags(index: number, flags: number): void {
+    Atomics.or(this.#words, this.#at(index) + Word.FLAGS, flags)
   }
 
   /** RELEASE of a pinned handle: nobody can pin it again, and the last `unpin` closes it. */

@@ -35,23 +35,30 @@ export const Rec = {
   BTIME: 10, BTIME_NSEC: 11,
   /** struct file_handle: u32 handle_bytes, i32 handle_type, bytes */
   HANDLE: 12,
+  /** Instead of a file handle: the node id of a directory and the name there, NUL-terminated. */
+  PARENT: 12, NAME: 14,
 } as const
 
 /** Bytes of a file handle behind its two leading words that fit a record. */
 export const HANDLE_ROOM = (RECORD_WORDS - Rec.HANDLE - 2) * 4
 
+/** Longest name, with its NUL, that fits a record. */
+const NAME_ROOM = (RECORD_WORDS - Rec.NAME) * 4
+
 /** Bits of Rec.FLAGS; bits 12–15 are the file type as in st_mode. */
 export const Flag = {
-  /** The record has a file handle; without one its descriptor stays open. */
+  /** The record has a file handle. */
   HANDLE: 1,
   /** Opening the handle gave the inode that the record names. */
   VERIFIED: 2,
   /** A match of the birth time proves identity. */
   TRUSTED: 4,
-  /** The descriptor must stay: no handle, or the name is gone. */
+  /** The descriptor must stay: nothing else leads to the inode. */
   KEPT: 8,
   /** In the hash. */
   HASHED: 16,
+  /** The record has a directory and a name instead of a file handle. */
+  NAMED: 32,
   TYPE: 0o170000,
 } as const
 
@@ -74,6 +81,18 @@ const COUNT_UNIT = 2 ** 29
 
 /** A birth time is at most this much younger than the clock that the kernel reads it from. */
 const BIRTH_SLACK_MS = 50
+
+/** What makes a record of the same device, inode number, mount and type the same inode. */
+const By = {
+  /** A birth time that proves it. */
+  BIRTH: 0,
+  /** The same file handle. */
+  HANDLE: 1,
+  /** The same birth time, of a record without a file handle, while a descriptor of the inode is held. */
+  FD: 2,
+  /** Nothing more. */
+  NUMBER: 3,
+} as const
 
 /** The descriptor of a state word, −1 for none. */
 function fdOf(state: number): number {
@@ -177,6 +196,43 @@ export class InodeTable {
   }
 
   /**
+   * Notes by which name a record without a file handle can be found again.
+   * @param parent node id of the directory
+   * @returns whether the name fits
+   */
+  setName(index: number, parent: number, name: Uint8Array, nameAt: number): boolean {
+    lock(this.#words, Head.INODE_LOCK)
+    const fits = this.#writeName(index, parent, name, nameAt)
+    unlock(this.#words, Head.INODE_LOCK)
+    return fits
+  }
+
+  /** Under the lock. */
+  #writeName(index: number, parent: number, name: Uint8Array, nameAt: number): boolean {
+    const at = this.#at(index)
+    let length = 0
+    while (name[nameAt + length] !== 0) length++
+    if (length >= NAME_ROOM) return false
+    this.#words[at + Rec.PARENT] = parent | 0
+    this.#words[at + Rec.PARENT + 1] = Math.floor(parent / 0x1_0000_0000)
+    for (let i = 0; i <= length; i += 4) {
+      this.#words[at + Rec.NAME + (i >> 2)] = name[nameAt + i]! | name[nameAt + i + 1]! << 8 | name[nameAt + i + 2]! << 16 | name[nameAt + i + 3]! << 24
+    }
+    this.setFlags(index, Flag.NAMED)
+    return true
+  }
+
+  /** Copies the name of a record with the flag NAMED. @returns the node id of the directory */
+  readName(index: number, name: Uint8Array): number {
+    const at = this.#at(index)
+    lock(this.#words, Head.INODE_LOCK)
+    for (let i = 0; i < NAME_ROOM; i++) name[i] = this.#words[at + Rec.NAME + (i >> 2)]! >>> (i & 3) * 8
+    const parent = (this.#words[at + Rec.PARENT + 1]! >>> 0) * 0x1_0000_0000 + (this.#words[at + Rec.PARENT]! >>> 0)
+    unlock(this.#words, Head.INODE_LOCK)
+    return parent
+  }
+
+  /**
    * Gives a pinned record its descriptor.
    * @returns false when another thread did so first; the caller closes its own
    */
@@ -220,7 +276,7 @@ export class InodeTable {
   /** Undoes `keep`. @returns whether the descriptor may be closed early again */
   unkeep(index: number): boolean {
     const at = this.#at(index) + Rec.FLAGS
-    if ((this.#words[at]! & Flag.HANDLE) === 0 || (Atomics.and(this.#words, at, ~Flag.KEPT) & Flag.KEPT) === 0) return false
+    if ((this.#words[at]! & (Flag.HANDLE | Flag.NAMED)) === 0 || (Atomics.and(this.#words, at, ~Flag.KEPT) & Flag.KEPT) === 0) return false
     Atomics.sub(this.#words, Head.KEPT_FDS, 1)
     return true
   }
@@ -241,6 +297,11 @@ export class InodeTable {
     const length = 2 + ((handle[0]! + 3) >> 2)
     for (let i = 0; i < length; i++) if (w[at + Rec.HANDLE + i] !== handle[i]) return false
     return true
+  }
+
+  /** Whether the record was born when the buffer says. */
+  sameBirth(index: number, stat: StatBuffer): boolean {
+    return this.#sameBirth(this.#at(index), stat.words)
   }
 
   /** Whether the record names what the buffer describes. */
@@ -271,7 +332,7 @@ export class InodeTable {
    * @returns its index, or 0
    */
   claim(stat: StatBuffer): number {
-    const index = this.#search(stat.words, undefined, false)
+    const index = this.#search(stat.words, By.BIRTH, undefined)
     if (index === 0 || !this.#count(index)) return 0
     // the record may have been reused between the search and the count
     const at = this.#at(index)
@@ -282,14 +343,11 @@ export class InodeTable {
 
   /** Index of a record for this inode, whoever it is: not proof of identity. 0 for none. */
   peek(stat: StatBuffer): number {
-    return this.#search(stat.words, undefined, true)
+    return this.#search(stat.words, By.NUMBER, undefined)
   }
 
-  /**
-   * @param handle compare file handles; without it the birth time of a TRUSTED record
-   * @param any any record of this inode number
-   */
-  #search(st: Int32Array, handle: Int32Array | undefined, any: boolean): number {
+  /** The first record of this inode number that is the same inode by the given proof, or 0. */
+  #search(st: Int32Array, by: number, handle: Int32Array | undefined): number {
     const w = this.#words
     const level = Atomics.load(w, Head.HASH_LEVEL)
     const base = this.#layout.hashAt + hashLevelAt(level)
@@ -299,11 +357,11 @@ export class InodeTable {
       if (index === 0) return 0
       const at = this.#at(index)
       if (!this.#sameInode(at, st)) continue
-      if (any) return index
       const flags = w[at + Rec.FLAGS]!
-      if (handle === undefined || (flags & Flag.HANDLE) === 0) {
-        if ((flags & Flag.TRUSTED) !== 0 && this.#sameBirth(at, st)) return index
-      } else if (this.#sameHandle(at, handle)) {
+      if (by === By.NUMBER) return index
+      if (by === By.HANDLE) {
+        if ((flags & Flag.HANDLE) !== 0 && this.#sameHandle(at, handle!)) return index
+      } else if (this.#sameBirth(at, st) && (by === By.FD ? (flags & Flag.HANDLE) === 0 : (flags & Flag.TRUSTED) !== 0)) {
         return index
       }
     }
@@ -341,27 +399,60 @@ export class InodeTable {
   /**
    * Counts one lookup of the inode that the buffer and the handle describe, which becomes known
    * if it was not.
-   * @param handle its struct file_handle, or undefined when it has none: then `fd` is given
+   * @param handle its struct file_handle
    * @param verified both descriptions were taken from one descriptor
-   * @param fd O_PATH descriptor that the record owns from now on, if this call made the record
-   * @returns its index (`created` tells whether this call made it), or −errno
+   * @returns its index, or −errno
    */
-  insert(stat: StatBuffer, handle: Int32Array | undefined, verified: boolean, fd = -1): number {
-    const st = stat.words
-    const trusted = handle === undefined || this.#bornBefore(st)
-    lock(this.#words, Head.INODE_LOCK)
+  insertHandle(stat: StatBuffer, handle: Int32Array, verified: boolean): number {
+    const w = this.#words
+    lock(w, Head.INODE_LOCK)
+    let index = this.#again(stat, By.HANDLE, handle)
+    if (index === 0) index = this.#allocate()
+    if (index > 0 && this.created) {
+      for (let i = 0, n = 2 + ((handle[0]! + 3) >> 2); i < n; i++) w[this.#at(index) + Rec.HANDLE + i] = handle[i]!
+      this.#publish(index, stat, Flag.HANDLE | (verified ? Flag.VERIFIED : 0) | (this.#bornBefore(stat.words) ? Flag.TRUSTED : 0))
+    }
+    unlock(w, Head.INODE_LOCK)
+    return index
+  }
+
+  /**
+   * The same for an inode without a file handle.
+   * @param fd O_PATH descriptor of it, which the record owns from now on if this call `created` it
+   * @param parent node id of its directory, and its name there; without them, or when the name
+   * does not fit, the descriptor stays open until the inode is forgotten
+   * @returns its index, or −errno
+   */
+  insertFd(stat: StatBuffer, fd: number, parent: number, name: Uint8Array | undefined, nameAt: number): number {
+    const w = this.#words
+    lock(w, Head.INODE_LOCK)
+    let index = this.#again(stat, By.FD, undefined)
+    if (index === 0) index = this.#allocate()
+    if (index > 0 && this.created) {
+      const named = name !== undefined && this.#writeName(index, parent, name, nameAt)
+      Atomics.or(w, this.#at(index), (fd + 1) << FD_SHIFT | USED)
+      Atomics.add(w, Head.PATH_FDS, 1)
+      if (!named) Atomics.add(w, Head.KEPT_FDS, 1)
+      // an inode number is not used again while a descriptor is open
+      const trusted = !named || this.#bornBefore(stat.words)
+      this.#publish(index, stat, Flag.VERIFIED | (named ? Flag.NAMED : Flag.KEPT) | (trusted ? Flag.TRUSTED : 0))
+    }
+    unlock(w, Head.INODE_LOCK)
+    return index
+  }
+
+  /** Under the lock. Counts one lookup of the inode if it is known by now. @returns its index, or 0 */
+  #again(stat: StatBuffer, by: number, handle: Int32Array | undefined): number {
     this.created = false
-    let index = this.#search(st, handle, false)
-    if (index !== 0 && this.#count(index)) {
-      if (trusted && this.#sameBirth(this.#at(index), st)) this.setFlags(index, Flag.TRUSTED)
-      unlock(this.#words, Head.INODE_LOCK)
-      return index
-    }
-    index = this.#allocate()
-    if (index < 0) {
-      unlock(this.#words, Head.INODE_LOCK)
-      return index
-    }
+    const index = this.#search(stat.words, by, handle)
+    if (index === 0 || !this.#count(index)) return 0
+    if (this.#bornBefore(stat.words) && this.#sameBirth(this.#at(index), stat.words)) this.setFlags(index, Flag.TRUSTED)
+    return index
+  }
+
+  /** Under the lock. Fills a new record and lets others find it, with one lookup. */
+  #publish(index: number, stat: StatBuffer, flags: number): void {
+    const st = stat.words
     const w = this.#words
     const at = this.#at(index)
     w[at + Rec.INO] = st[St.ino]!
@@ -371,35 +462,25 @@ export class InodeTable {
     w[at + Rec.MOUNT] = st[St.mntId]!
     w[at + Rec.BTIME] = st[St.btime]!
     w[at + Rec.BTIME_NSEC] = st[St.btimeNsec]!
-    w[at + Rec.FLAGS] = (st[St.mode]! & Flag.TYPE) | (handle === undefined ? Flag.KEPT : Flag.HANDLE) |
-      (verified || handle === undefined ? Flag.VERIFIED : 0) | (trusted ? Flag.TRUSTED : 0) | Flag.HASHED
-    if (handle !== undefined) for (let i = 0, n = 2 + ((handle[0]! + 3) >> 2); i < n; i++) w[at + Rec.HANDLE + i] = handle[i]!
+    w[at + Rec.FLAGS] = (st[St.mode]! & Flag.TYPE) | flags | Flag.HASHED
     w[at + Rec.COUNT_HIGH] = 0
-    if (fd >= 0) {
-      Atomics.or(w, at, (fd + 1) << FD_SHIFT)
-      Atomics.add(w, Head.PATH_FDS, 1)
-      if (handle === undefined) Atomics.add(w, Head.KEPT_FDS, 1)
-    }
     Atomics.store(w, at + Rec.COUNT, 1)
     // last: from here on `pin` accepts the new node id
     Atomics.store(w, at + Rec.GENERATION, -w[at + Rec.GENERATION]! + 1)
     this.#link(index)
-    this.created = true
-    unlock(this.#words, Head.INODE_LOCK)
-    return index
   }
 
-  /** Whether the last `insert` of this thread made a record. */
+  /** Whether the last insertion of this thread made a record. */
   created = false
 
   /** Makes the root known: node id 1, never forgotten, with a descriptor of its own. */
   insertRoot(stat: StatBuffer, fd: number): void {
-    const index = this.insert(stat, undefined, true, fd)
+    const index = this.insertFd(stat, fd, 0, undefined, 0)
     if (index !== ROOT_INDEX) throw new RangeError('the root must be the first inode')
     Atomics.store(this.#words, this.#at(index) + Rec.GENERATION, 0)
   }
 
-  /** Under the lock. A record whose GENERATION is −g, where g was its last generation. */
+  /** Under the lock. A record whose GENERATION is −g, where g was its last generation; sets `created`. */
   #allocate(): number {
     const w = this.#words
     let index = w[Head.INODE_FREE]!
@@ -411,6 +492,7 @@ export class InodeTable {
       Atomics.store(w, Head.INODE_TOP, index)
     }
     Atomics.add(w, Head.INODE_LIVE, 1)
+    this.created = true
     return index
   }
 

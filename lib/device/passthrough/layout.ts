@@ -32,6 +32,8 @@ export const Head = {
   MOUNT_COUNT: 14,
   /** What INIT negotiated: `Negotiated` bits. */
   NEGOTIATED: 15,
+  /** Not 0 once an inode was found that only its name leads to. */
+  NAMED: 16,
   WORDS: 64,
 } as const
 

@@ -13,16 +13,16 @@ const DOT = 0x2e
 
 /** Room for one name or path, at an address that stays the same. One thread's. */
 export class NameBuffer {
-  readonly #memory: Region
+  readonly memory: Region
   readonly #bytes: Uint8Array
   readonly address: number
   /** Length of what the last call read, its NUL not counted. */
   length = 0
 
   constructor(roomBytes = NAME_MAX + 1) {
-    this.#memory = scratch(roomBytes)
-    this.#bytes = this.#memory.bytes
-    this.address = this.#memory.address
+    this.memory = scratch(roomBytes)
+    this.#bytes = this.memory.bytes
+    this.address = this.memory.address
   }
 
   /**

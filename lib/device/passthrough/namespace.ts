@@ -36,9 +36,9 @@ export function replyEntry(volume: Volume, request: DeviceRequest, index: number
   return FuseEntryOut.SIZE
 }
 
-/** Looks a name up in a pinned directory, answers with its entry, and unpins the directory. */
-function replyLookup(volume: Volume, request: DeviceRequest, parent: number, name: number): number {
-  const index = volume.lookup(volume.fd(parent), name)
+/** Looks `volume.name` up in the pinned directory, answers with its entry, and unpins the directory. */
+function replyLookup(volume: Volume, request: DeviceRequest, parent: number): number {
+  const index = volume.lookup(request.nodeid, volume.fd(parent), volume.name.memory)
   volume.inodes.unpin(parent)
   return index < 0 ? index : replyEntry(volume, request, index)
 }
@@ -47,7 +47,7 @@ export function lookup(volume: Volume, request: DeviceRequest): number {
   const end = volume.name.readName(request, 0)
   if (end < 0) return end
   const parent = pinDirectory(volume, request.nodeid)
-  return parent < 0 ? parent : replyLookup(volume, request, parent, volume.name.address)
+  return parent < 0 ? parent : replyLookup(volume, request, parent)
 }
 
 export function forget(volume: Volume, request: DeviceRequest): number {
@@ -105,7 +105,7 @@ export function mkdir(volume: Volume, request: DeviceRequest): number {
     failed = mkdirat(volume.fd(parent), volume.name.address, mode & 0o7777)
     leaveCaller(volume)
   }
-  if (failed === 0) return replyLookup(volume, request, parent, volume.name.address)
+  if (failed === 0) return replyLookup(volume, request, parent)
   volume.inodes.unpin(parent)
   return failed
 }
@@ -124,7 +124,7 @@ export function mknod(volume: Volume, request: DeviceRequest): number {
     failed = mknodat(volume.fd(parent), volume.name.address, mode, device)
     leaveCaller(volume)
   }
-  if (failed === 0) return replyLookup(volume, request, parent, volume.name.address)
+  if (failed === 0) return replyLookup(volume, request, parent)
   volume.inodes.unpin(parent)
   return failed
 }
@@ -141,7 +141,7 @@ export function symlink(volume: Volume, request: DeviceRequest): number {
     failed = symlinkat(volume.path.address, volume.fd(parent), volume.name.address)
     volume.caller.leave()
   }
-  if (failed === 0) return replyLookup(volume, request, parent, volume.name.address)
+  if (failed === 0) return replyLookup(volume, request, parent)
   volume.inodes.unpin(parent)
   return failed
 }
@@ -184,6 +184,10 @@ function move(volume: Volume, request: DeviceRequest, newNodeid: number, flags: 
   const kept = replaces ? volume.keep(newDirFd, volume.newName.address) : 0
   const failed = renameat2(volume.fd(parent), volume.name.address, newDirFd, volume.newName.address, flags)
   volume.kept(kept, failed === 0)
+  if (failed === 0) {
+    volume.moved(newNodeid, newDirFd, volume.newName.memory)
+    if ((flags & RENAME_EXCHANGE) !== 0) volume.moved(request.nodeid, volume.fd(parent), volume.name.memory)
+  }
   volume.inodes.unpin(newParent)
   volume.inodes.unpin(parent)
   return failed
@@ -210,7 +214,7 @@ export function link(volume: Volume, request: DeviceRequest): number {
   if (parent >= 0) {
     volume.procPath.set(fd)
     done = linkat(volume.procFd, volume.procPath.digits, volume.fd(parent), volume.name.address, AT_SYMLINK_FOLLOW)
-    if (done === 0) done = replyLookup(volume, request, parent, volume.name.address)
+    if (done === 0) done = replyLookup(volume, request, parent)
     else volume.inodes.unpin(parent)
   }
   volume.inodes.unpin(index)

@@ -2,7 +2,7 @@
 import { errno } from '../../errors.js'
 import { FUSE_COMPAT_SETXATTR_IN_SIZE, FuseInitIn } from '../../fuse/abi.js'
 import { Op, OPCODE_LIMIT, opcodeRow } from '../../fuse/opcodes.js'
-import { NO_REPLY, type DeviceRequest, type Handlers } from '../handlers.js'
+import { MAY_BLOCK, NO_REPLY, type DeviceRequest, type Handlers } from '../handlers.js'
 import * as attributes from './attribute-requests.js'
 import * as entries from './entries.js'
 import * as files from './files.js'
@@ -69,6 +69,12 @@ const CHANGING: readonly number[] = [
   Op.RENAME2, Op.COPY_FILE_RANGE, Op.TMPFILE, Op.COPY_FILE_RANGE_64,
 ]
 
+/** What waits for a disk or moves data without end. READ and WRITE look at the file. */
+const SLOW: readonly number[] = [Op.FSYNC, Op.FSYNCDIR, Op.SYNCFS, Op.FALLOCATE, Op.COPY_FILE_RANGE, Op.COPY_FILE_RANGE_64]
+
+const isSlow = new Uint8Array(OPCODE_LIMIT)
+for (const opcode of SLOW) isSlow[opcode] = 1
+
 const readonlyRefusal: Operation = () => -errno.EROFS
 
 /** Least bytes of arguments, and of room for the reply, that an operation may count on. */
@@ -103,6 +109,7 @@ export class Passthrough implements Handlers {
       return leastReply[opcode] === 0 && isSilent(opcode) ? NO_REPLY : -errno.EINVAL
     }
     if (request.replyBytes < leastReply[opcode]!) return -errno.EINVAL
+    if (isSlow[opcode] === 1 && !request.mayBlock) return MAY_BLOCK
     return operation(this.#volume, request)
   }
 

@@ -25,7 +25,7 @@ export interface PassthroughShared {
   readonly layout: Layout
   /** O_PATH descriptor of /proc/self/fd. */
   readonly procFd: number
-  /** Most descriptors that stay open for inodes: without file handles, and for unlinked files. */
+  /** Most descriptors that stay open for inodes that nothing else leads to: unlinked files above all. */
   readonly keptLimit: number
   /** What cannot be done here and why, one line each, to be said once. */
   readonly notices: readonly string[]
@@ -57,7 +57,11 @@ export function openPassthrough(options: PassthroughOptions, limits: Passthrough
     procFd = openPath('/proc/self/fd', O_PATH | O_DIRECTORY)
     if (procFd < 0) throw new SyscallError('open', -procFd, '/proc/self/fd')
     const descriptors = descriptorLimit()
-    const cached = Math.min(limits.cachedDescriptors ?? DEFAULT_CACHED, Math.max(16, Math.floor(descriptors / 4)))
+    const notices: string[] = []
+    const handles = limits.fileHandles !== false && handlesPermitted(notices)
+    // opening again by name is slower and less certain than by handle
+    const share = Math.max(16, Math.floor(descriptors / (handles ? 4 : 2)))
+    const cached = Math.min(limits.cachedDescriptors ?? (handles ? DEFAULT_CACHED : share), share)
     const layout = planLayout(limits.inodes ?? DEFAULT_INODES, Math.min(descriptors, HANDLE_LIMIT), cached)
     lengthBytes = layout.words * 4
     address = mapAnonymous(lengthBytes)
@@ -65,12 +69,10 @@ export function openPassthrough(options: PassthroughOptions, limits: Passthrough
     const stat = new StatBuffer()
     const got = statxPath(rootFd, '', AT_EMPTY_PATH, STAT_MASK, stat.address)
     if (got < 0) throw new SyscallError('statx', -got, options.root)
-    const notices: string[] = []
-    const handles = limits.fileHandles !== false && handlesPermitted(notices)
     new InodeTable(words, address, layout).insertRoot(stat, rootFd)
     const mountFd = handles && (stat.words[St.mask]! & STATX_MNT_ID) !== 0 ? new MountProbe(procFd).open(rootFd, stat) : NO_HANDLES
     new MountTable(words, layout).add(stat.mountId, mountFd)
-    if (handles && mountFd < 0) notices.push(`${options.root}: its file system has no usable file handles, so every inode known costs an open descriptor`)
+    if (handles && mountFd < 0) notices.push(`${options.root}: its file system has no usable file handles; files renamed on this side can be lost to the mount until they are looked up again`)
     if (!mayActForOthers()) notices.push('not root: new files belong to the user of the device, whoever creates them')
     return { options, address, lengthBytes, layout, procFd, keptLimit: Math.floor(descriptors / 2), notices }
   } catch (error) {
@@ -97,7 +99,7 @@ function mayActForOthers(): boolean {
 
 function handlesPermitted(notices: string[]): boolean {
   if (new Capabilities().has(CAP_DAC_READ_SEARCH)) return true
-  notices.push('no CAP_DAC_READ_SEARCH: files cannot be opened by handle, so every inode known costs an open descriptor')
+  notices.push('no CAP_DAC_READ_SEARCH: files cannot be opened by handle; files renamed on this side can be lost to the mount until they are looked up again')
   return false
 }
 

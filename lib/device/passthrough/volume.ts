@@ -13,7 +13,7 @@ import { FdCache } from './fd-cache.js'
 import { HandleBuffer, MountProbe } from './file-handles.js'
 import { HandleTable } from './handle-table.js'
 import { Flag, InodeTable } from './inode-table.js'
-import { Head } from './layout.js'
+import { Head, RECORD_WORDS } from './layout.js'
 import { MountTable, NO_HANDLES, UNKNOWN_MOUNT } from './mount-table.js'
 import { NameBuffer, pathBuffer, ProcPath } from './names.js'
 import { cacheRules, type CacheRules, type PassthroughOptions } from './options.js'
@@ -48,6 +48,8 @@ export class Volume {
   readonly dirents: Region = scratch(DIRENT_BYTES)
   readonly #cache: FdCache
   readonly #handle = new HandleBuffer()
+  /** A name read back from an inode record. */
+  readonly #found: Region = scratch(RECORD_WORDS * 4)
   readonly #probe: MountProbe
   readonly #keptLimit: number
 
@@ -103,7 +105,8 @@ export class Volume {
   }
 
   #openPathFd(index: number): number {
-    const fd = this.#openByHandle(index, O_PATH | O_NOFOLLOW)
+    const flags = this.inodes.flags(index)
+    const fd = (flags & Flag.NAMED) !== 0 ? this.#openByName(index) : this.#openByHandle(index, O_PATH | O_NOFOLLOW)
     if (fd < 0) return fd
     const verified = this.#verify(index, fd)
     if (verified < 0) return verified
@@ -121,6 +124,28 @@ export class Volume {
     const handle = this.inodes.handleAddress(index)
     const fd = openByHandleAt(mountFd, handle, flags)
     return fd < 0 && this.#mayRetry(fd) ? openByHandleAt(mountFd, handle, flags) : fd
+  }
+
+  /**
+   * Where there are no file handles: the name under which the inode was last seen must still be
+   * it. If it is not, the record is lost to later lookups, which then make a new one.
+   */
+  #openByName(index: number): number {
+    const parent = this.inodes.pin(this.inodes.readName(index, this.#found.bytes))
+    if (parent < 0) return parent
+    const dirFd = this.fd(parent)
+    // the descriptor of the directory may have been opened by name in turn
+    if (dirFd >= 0) this.inodes.readName(index, this.#found.bytes)
+    let fd = dirFd < 0 ? dirFd : this.openat(dirFd, this.#found.address, O_PATH | O_NOFOLLOW)
+    this.inodes.unpin(parent)
+    if (fd >= 0) {
+      if (this.statFd(fd) === 0 && this.inodes.matches(index, this.stat) && this.inodes.sameBirth(index, this.stat)) return fd
+      close(fd)
+      fd = -errno.ENOENT
+    }
+    if (fd !== -errno.ENOENT) return fd
+    this.inodes.disown(index)
+    return -errno.ESTALE
   }
 
   /**
@@ -159,33 +184,38 @@ export class Volume {
 
   /**
    * Looks a name up and counts one lookup of its inode. Leaves its attributes in `stat`.
+   * @param parent node id of the directory
+   * @param name memory that has the name, NUL-terminated, at `nameAt`
    * @returns its index, or −errno
    */
-  lookup(dirFd: number, name: number): number {
-    const failed = this.statName(dirFd, name)
+  lookup(parent: number, dirFd: number, name: Region, nameAt = 0): number {
+    const failed = this.statName(dirFd, name.address + nameAt)
     if (failed < 0) return failed
     const index = this.inodes.claim(this.stat)
-    return index !== 0 ? index : this.#learn(dirFd, name, 0)
+    return index !== 0 ? index : this.#learn(dirFd, name.address + nameAt, 0, parent, name.bytes, nameAt)
   }
 
-  /** Counts one lookup of the inode behind a descriptor. Leaves its attributes in `stat`. */
-  adopt(fd: number): number {
+  /**
+   * Counts one lookup of the inode behind a descriptor. Leaves its attributes in `stat`.
+   * @param name of it in the directory `parent`, if it has one
+   */
+  adopt(fd: number, parent: number, name: Region | undefined): number {
     const failed = this.statFd(fd)
-    return failed < 0 ? failed : this.#learn(fd, this.empty, AT_EMPTY_PATH)
+    return failed < 0 ? failed : this.#learn(fd, this.empty, AT_EMPTY_PATH, parent, name?.bytes, 0)
   }
 
-  #learn(dirFd: number, name: number, flags: number): number {
+  #learn(dirFd: number, path: number, flags: number, parent: number, name: Uint8Array | undefined, nameAt: number): number {
     let mountFd = this.mounts.fd(this.stat.mountId)
     if (mountFd === UNKNOWN_MOUNT) {
-      mountFd = this.#learnMount(dirFd, name, flags)
+      mountFd = this.#learnMount(dirFd, path, flags)
       if (mountFd < 0 && mountFd !== NO_HANDLES) return mountFd
     }
     if (mountFd >= 0) {
-      const failed = this.#handle.take(dirFd, name, flags)
-      if (failed === 0) return this.inodes.insert(this.stat, this.#handle.words, flags === AT_EMPTY_PATH)
+      const failed = this.#handle.take(dirFd, path, flags)
+      if (failed === 0) return this.inodes.insertHandle(this.stat, this.#handle.words, flags === AT_EMPTY_PATH)
       if (failed !== -errno.EOPNOTSUPP) return failed
     }
-    return this.#learnByFd(dirFd, name, flags)
+    return this.#learnByFd(dirFd, path, flags, parent, name, nameAt)
   }
 
   /** O_PATH descriptor of a name, or of a descriptor; `stat` is of it then. */
@@ -207,14 +237,37 @@ export class Volume {
     return mountFd
   }
 
-  /** Without a file handle, the record keeps a descriptor, which also keeps its inode number from being used again. */
-  #learnByFd(dirFd: number, name: number, flags: number): number {
-    if (this.words[Head.KEPT_FDS]! >= this.#keptLimit) return -errno.EMFILE
-    const fd = this.#openPath(dirFd, name, flags)
+  /** Without file handles: a descriptor, and the name to open it again by. */
+  #learnByFd(dirFd: number, path: number, flags: number, parent: number, name: Uint8Array | undefined, nameAt: number): number {
+    const fd = this.#openPath(dirFd, path, flags)
     if (fd < 0) return fd
-    const index = this.inodes.insert(this.stat, undefined, true, fd)
-    if (index < 0 || !this.inodes.created) close(fd)
+    const index = this.inodes.insertFd(this.stat, fd, parent, name, nameAt)
+    if (index < 0 || !this.inodes.created) {
+      close(fd)
+    } else if ((this.inodes.flags(index) & Flag.NAMED) !== 0) {
+      Atomics.store(this.words, Head.NAMED, 1)
+      this.#cache.enter(index)
+    } else if (this.words[Head.KEPT_FDS]! > this.#keptLimit) {
+      this.inodes.forgetIndex(index, 1)
+      return -errno.EMFILE
+    }
     return index
+  }
+
+  /**
+   * After a rename: an inode that is found again by its name has another one now.
+   * @param parent node id of the directory that `dirFd` is
+   */
+  moved(parent: number, dirFd: number, name: Region): void {
+    if (this.words[Head.NAMED] === 0 || this.statName(dirFd, name.address) < 0) return
+    const peeked = this.inodes.peek(this.stat)
+    const index = peeked === 0 ? -1 : this.inodes.pin(this.inodes.nodeid(peeked))
+    if (index < 0) return
+    if ((this.inodes.flags(index) & Flag.HANDLE) === 0 && !this.inodes.setName(index, parent, name.bytes, 0)) {
+      // too long to be remembered: what leads to it now is its descriptor
+      if (this.fd(index) >= 0) this.inodes.keep(index)
+    }
+    this.inodes.unpin(index)
   }
 
   /**
