@@ -6,14 +6,15 @@
  * and is not, is gathered into a bounce buffer and the reply scattered from it afterwards.
  */
 import { errno } from '../errors.js'
-import { FuseInHeader, FuseOutHeader, FuseWriteIn } from '../fuse/abi.js'
+import { FuseInHeader, FuseInterruptIn, FuseOutHeader, FuseWriteIn } from '../fuse/abi.js'
 import { Op } from '../fuse/opcodes.js'
 import { mapAnonymous, scratch, unmap, viewRegion, type Region } from '../sys/memory.js'
 import { DeviceRing, MAX_CHAIN } from '../virtio/device-ring.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { RingLayout } from '../virtio/split-ring.js'
 import { getU64, setU64 } from '../wire/u64.js'
-import { MAY_BLOCK, NO_REPLY, type DeviceRequest, type Handlers } from './handlers.js'
+import type { Interrupts } from './interrupts.js'
+import { DROPPED, MAY_BLOCK, NO_REPLY, type DeviceRequest, type Handlers } from './handlers.js'
 
 /** The largest request or reply that has to be contiguous: 1 MiB of data and its headers. */
 const BOUNCE_BYTES = (1 << 20) + 8192
@@ -24,6 +25,7 @@ export class ChainExecutor {
   readonly ring: DeviceRing
   readonly #region: Region
   readonly #handlers: Handlers
+  readonly #interrupts: Interrupts
   readonly #request: DeviceRequest
   readonly #payloadIov: Region
   readonly #replyIov: Region
@@ -31,10 +33,11 @@ export class ChainExecutor {
   #bounceOut: Region | undefined
 
   /** @param mayBlock whether the handlers may take their time on this thread */
-  constructor(region: Region, layout: RingLayout, features: RingFeatures, handlers: Handlers, mayBlock: boolean) {
+  constructor(region: Region, layout: RingLayout, features: RingFeatures, handlers: Handlers, mayBlock: boolean, interrupts: Interrupts) {
     this.#region = region
     this.ring = new DeviceRing(region, layout, features)
     this.#handlers = handlers
+    this.#interrupts = interrupts
     this.#payloadIov = scratch(IOVEC_BYTES * MAX_CHAIN)
     this.#replyIov = scratch(IOVEC_BYTES * MAX_CHAIN)
     this.#request = {
@@ -46,7 +49,7 @@ export class ChainExecutor {
     }
   }
 
-  /** Executes the chain that `ring` describes. @returns bytes written to its writable part, or MAY_BLOCK */
+  /** Executes the chain that `ring` describes. @returns bytes written to its writable part, MAY_BLOCK or DROPPED */
   execute(): number {
     const { ring } = this
     const request = this.#request
@@ -72,6 +75,9 @@ export class ChainExecutor {
     request.extensionBytes = view.getUint16(at + FuseInHeader.total_extlen, true) * 8
     if (length < FuseInHeader.SIZE || length > ring.readableBytes) return this.#reply(-errno.EINVAL, false)
 
+    if (opcode === Op.INTERRUPT) return this.#interrupt(view, at, length)
+    if (this.#request.mayBlock && this.#interrupts.has(request.uniqueLow, request.uniqueHigh)) return this.#reply(-errno.EINTR, false)
+
     const headBytes = opcode === Op.WRITE ? Math.min(WRITE_HEAD, length) : length
     if (!gathered && ring.lengths[0]! < headBytes) {
       if (headBytes > BOUNCE_BYTES) return this.#reply(-errno.EINVAL, false)
@@ -89,7 +95,16 @@ export class ChainExecutor {
     const room = Math.max(0, ring.writableBytes - FuseOutHeader.SIZE)
     const bounced = this.#placeReply(opcode, room)
     const result = this.#handlers.handle(request)
-    return result === MAY_BLOCK ? result : this.#reply(result, bounced)
+    return result === MAY_BLOCK || result === DROPPED ? result : this.#reply(result, bounced)
+  }
+
+  /** Whoever waits for the other request has gone; the handlers are not asked. */
+  #interrupt(view: DataView, at: number, length: number): number {
+    const arg = at + FuseInHeader.SIZE + FuseInterruptIn.unique
+    if (length >= FuseInHeader.SIZE + FuseInterruptIn.SIZE) {
+      this.#interrupts.post(view.getUint32(arg, true), view.getUint32(arg + 4, true))
+    }
+    return this.#reply(NO_REPLY, false)
   }
 
   /** Where the reply goes. @returns whether it has to be scattered from the bounce buffer afterwards */

@@ -6,7 +6,8 @@ import type { Region } from '../sys/memory.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { RingLayout } from '../virtio/split-ring.js'
 import { ChainExecutor } from './chain-executor.js'
-import { MAY_BLOCK, type Handlers } from './handlers.js'
+import { DROPPED, MAY_BLOCK, type Handlers } from './handlers.js'
+import { Interrupts } from './interrupts.js'
 import { SharedQueue } from './shared-queue.js'
 
 /** The queues between one virtqueue and the pool. */
@@ -27,15 +28,16 @@ export class EmulatedQueue {
   #away = 0
 
   /**
+   * @param interrupts of the device
    * @param index of the request queue
    * @param pool none: everything is executed on this thread
    * @param poolWanted told at each chain that is handed over
    */
   constructor(
-    region: Region, layout: RingLayout, features: RingFeatures, handlers: Handlers, index: number,
-    pool: PoolQueues | undefined, poolWanted: () => void = () => {},
+    region: Region, layout: RingLayout, features: RingFeatures, handlers: Handlers, interrupts: SharedArrayBuffer,
+    index = 0, pool?: PoolQueues, poolWanted: () => void = () => {},
   ) {
-    this.#executor = new ChainExecutor(region, layout, features, handlers, pool === undefined)
+    this.#executor = new ChainExecutor(region, layout, features, handlers, pool === undefined, new Interrupts(interrupts))
     this.#index = index
     this.#jobs = pool && new SharedQueue(pool.jobs)
     this.#done = pool && new SharedQueue(pool.done)
@@ -55,7 +57,7 @@ export class EmulatedQueue {
       for (let head = ring.pop(); head >= 0; head = ring.pop()) {
         const written = this.#executor.execute()
         if (written === MAY_BLOCK) this.#handOver(head)
-        else ring.push(head, written)
+        else if (written !== DROPPED) ring.push(head, written)
         count++
       }
     } while (!ring.enableKicks() && ring.broken === '')

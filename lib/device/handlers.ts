@@ -59,6 +59,17 @@ export const NO_REPLY = -0x8000_0000
  */
 export const MAY_BLOCK = -0x7fff_ffff
 
+/** `handle` returns this for a request that is never to be answered, in tests. */
+export const DROPPED = -0x7fff_fffe
+
+/**
+ * What the module of some handlers exports: makes one instance, for the thread that calls it.
+ * `data` is cloned from the main thread.
+ */
+export interface HandlersModule {
+  createHandlers(data: unknown): Handlers | Promise<Handlers>
+}
+
 /**
  * A file system, one instance per device worker thread; what they share is theirs to arrange.
  */
@@ -66,7 +77,7 @@ export interface Handlers {
   /**
    * Executes one request. Must not throw for anything a request can contain.
    *
-   * @returns bytes of reply behind fuse_out_header (0 or more), −errno, NO_REPLY, or MAY_BLOCK
+   * @returns bytes of reply behind fuse_out_header (0 or more), −errno, NO_REPLY, MAY_BLOCK or DROPPED
    */
   handle(request: DeviceRequest): number
   /** The worker ends. Called once; after DESTROY when there was one. */

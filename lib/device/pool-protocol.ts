@@ -15,6 +15,7 @@ export interface PoolSetup {
   done: SharedArrayBuffer[]
   /** Wakes the worker that owns the queue. */
   wakeFds: number[]
+  interrupts: SharedArrayBuffer
   /** 1 while that worker may be asleep. */
   sleepFlags: SharedArrayBuffer
   /** Word 0: the pool is to end. Word 1: threads that wait for a job. */

@@ -3,15 +3,17 @@ import { workerData } from 'node:worker_threads'
 import { signalEventfd } from '../sys/io.js'
 import { releaseScratch, viewRegion } from '../sys/memory.js'
 import { ChainExecutor } from './chain-executor.js'
-import type { Handlers } from './handlers.js'
+import { DROPPED, type HandlersModule } from './handlers.js'
+import { Interrupts } from './interrupts.js'
 import { POOL_ENDS, POOL_IDLE, type PoolSetup } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
 const setup = workerData as PoolSetup
-const { createHandlers } = await import(setup.module) as { createHandlers(data: unknown): Handlers }
-const handlers = createHandlers(setup.data)
+const { createHandlers } = await import(setup.module) as HandlersModule
+const handlers = await createHandlers(setup.data)
+const interrupts = new Interrupts(setup.interrupts)
 const region = viewRegion(setup.memoryAddress, setup.memoryBytes)
-const executors = setup.layouts.map(layout => new ChainExecutor(region, layout, setup.features, handlers, true))
+const executors = setup.layouts.map(layout => new ChainExecutor(region, layout, setup.features, handlers, true, interrupts))
 const jobs = new SharedQueue(setup.jobs)
 const done = setup.done.map(shared => new SharedQueue(shared))
 const asleep = new Int32Array(setup.sleepFlags)
@@ -19,8 +21,9 @@ const state = new Int32Array(setup.state)
 
 function execute(queue: number, head: number): void {
   const executor = executors[queue]!
-  const written = executor.ring.describe(head) ? Math.max(0, executor.execute()) : 0
-  done[queue]!.push(head, written)
+  const written = executor.ring.describe(head) ? executor.execute() : 0
+  if (written === DROPPED) return
+  done[queue]!.push(head, Math.max(0, written))
   if (Atomics.load(asleep, queue) === 1) signalEventfd(setup.wakeFds[queue]!)
 }
 

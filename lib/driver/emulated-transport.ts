@@ -1,6 +1,7 @@
 /** The device in this process: its queues are served on the threads of the queue workers. */
 import { VIRTIO_FS_TAG_BYTES } from '../vhost-user/fs-config.js'
 import { UsageError } from '../errors.js'
+import { allocateInterrupts } from '../device/interrupts.js'
 import { Pool } from '../device/pool.js'
 import { allocateSharedQueue } from '../device/shared-queue.js'
 import type { DeviceInfo, DeviceMemory, Transport } from './transport.js'
@@ -12,6 +13,8 @@ export interface HandlersSource {
   module: string
   /** Cloned to each worker. */
   data: unknown
+  /** FUSE_INTERRUPTs, when the handlers look at them too. */
+  interrupts?: SharedArrayBuffer
   /** After every worker has ended. */
   close(): void
 }
@@ -44,11 +47,12 @@ export class EmulatedTransport implements Transport {
     // a cell for every chain that can be in flight, so that neither queue can be full
     const jobs = allocateSharedQueue(powerOfTwo(layouts.reduce((sum, ring) => sum + ring.size, 0)))
     const done = layouts.map(ring => allocateSharedQueue(powerOfTwo(ring.size)))
+    const interrupts = this.#handlers.interrupts ?? allocateInterrupts()
     this.#pool = new Pool({
       module, data, memoryAddress: address, memoryBytes: plan.lengthBytes, layouts, features: this.info.features,
-      jobs, done, wakeFds, sleepFlags, state: new SharedArrayBuffer(8),
+      jobs, done, interrupts, wakeFds, sleepFlags, state: new SharedArrayBuffer(8),
     })
-    return done.map(queue => ({ kind: 'emulated', module, data, pool: { jobs, done: queue } }))
+    return done.map(queue => ({ kind: 'emulated', module, data, pool: { jobs, done: queue }, interrupts }))
   }
 
   poolWanted(): void {

@@ -3,7 +3,8 @@
  * down again. The few requests run on the calling thread.
  */
 import { EmulatedQueue } from '../device/emulated-queue.js'
-import type { Handlers } from '../device/handlers.js'
+import { allocateInterrupts } from '../device/interrupts.js'
+import type { Handlers, HandlersModule } from '../device/handlers.js'
 import { PeerGoneError, ProtocolError } from '../errors.js'
 import { FUSE_INIT_FLAGS, FuseInHeader, FuseOutHeader, type InitFlag } from '../fuse/abi.js'
 import { buildInitRequest, decodeInitAnswer, explainInitRefusal, initFlagWords, type InitAnswer } from '../fuse/init.js'
@@ -44,7 +45,7 @@ export async function probe(transport: Transport, timeoutMs: number): Promise<Pr
     resources.push('rings', () => transport.stop(false))
     const ring = new DriverRing(region, plan.workers[0]!.ring, transport.info.features)
     const device = await deviceOf(backend!, resources)
-    const queue = device && new EmulatedQueue(region, plan.workers[0]!.ring, transport.info.features, device, 0, undefined)
+    const queue = device && new EmulatedQueue(region, plan.workers[0]!.ring, transport.info.features, device, allocateInterrupts())
     resources.push('queue', () => queue?.close())
 
     const at = plan.workers[0]!.slots
@@ -77,8 +78,8 @@ export async function probe(transport: Transport, timeoutMs: number): Promise<Pr
 
 async function deviceOf(backend: WorkerBackend, resources: Disposer): Promise<Handlers | undefined> {
   if (backend.kind !== 'emulated') return undefined
-  const module = await import(backend.module) as { createHandlers(data: unknown): Handlers }
-  const handlers = module.createHandlers(backend.data)
+  const module = await import(backend.module) as HandlersModule
+  const handlers = await module.createHandlers(backend.data)
   resources.push('handlers', () => handlers.close())
   return handlers
 }

@@ -78,8 +78,8 @@ export class QueueWorker {
       },
     }, this.#trace)
     if (handlers && backend.kind === 'emulated') {
-      this.#emulated = new EmulatedQueue(region, plan.ring, features, handlers, setup.index, backend.pool, () => this.#post({ type: 'pool-wanted' }))
-      if (this.#hiprio) this.#emulatedHiprio = new EmulatedQueue(region, setup.plan.hiprio, features, handlers, 0, undefined)
+      this.#emulated = new EmulatedQueue(region, plan.ring, features, handlers, backend.interrupts, setup.index, backend.pool, () => this.#post({ type: 'pool-wanted' }))
+      if (this.#hiprio) this.#emulatedHiprio = new EmulatedQueue(region, setup.plan.hiprio, features, handlers, backend.interrupts)
     }
     this.#epoll.add(setup.wakeFd, EPOLLIN | EPOLLET, TOKEN_WAKE)
     if (backend.kind === 'vhost-user') {

@@ -1,7 +1,7 @@
 /** Entry of a queue worker's thread: makes its half of the device, serves, frees everything. */
 import { once } from 'node:events'
 import { parentPort } from 'node:worker_threads'
-import type { Handlers } from '../device/handlers.js'
+import type { Handlers, HandlersModule } from '../device/handlers.js'
 import { releaseScratch } from '../sys/memory.js'
 import { QueueWorker } from './queue-worker.js'
 import type { WorkerSetup } from './worker-protocol.js'
@@ -11,8 +11,8 @@ const [setup] = await once(port, 'message') as [WorkerSetup]
 
 async function createHandlers(): Promise<Handlers | undefined> {
   if (setup.backend.kind !== 'emulated') return undefined
-  const module = await import(setup.backend.module) as { createHandlers(data: unknown): Handlers }
-  return module.createHandlers(setup.backend.data)
+  const module = await import(setup.backend.module) as HandlersModule
+  return await module.createHandlers(setup.backend.data)
 }
 
 const worker = new QueueWorker(setup, port, await createHandlers())

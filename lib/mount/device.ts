@@ -2,6 +2,8 @@
 import { EmulatedTransport } from '../driver/emulated-transport.js'
 import type { Transport } from '../driver/transport.js'
 import { VhostUserTransport } from '../driver/vhost-user-transport.js'
+import type { FaultControl, FaultsData } from '../device/faults.js'
+import { allocateInterrupts } from '../device/interrupts.js'
 import { closePassthrough, openPassthrough } from '../device/passthrough/shared.js'
 import { PeerGoneError, UsageError } from '../errors.js'
 import { VhostUserFrontend } from '../vhost-user/frontend.js'
@@ -14,12 +16,13 @@ import { Virtiofsd } from './virtiofsd.js'
  *
  * @throws UsageError, ProtocolError, PeerGoneError, SyscallError: one line each
  */
-export async function probeDevice(source: Source, options: MountOptions): Promise<Transport> {
+export async function probeDevice(source: Source, options: MountOptions, faults?: FaultControl): Promise<Transport> {
+  if (faults && (source.kind === 'socket' || options.backend)) throw new UsageError('faults need the emulated device')
   if (source.kind === 'socket') {
     if (options.backend !== undefined) throw new UsageError('backend=virtiofsd needs a directory as its source, not a socket')
     return await VhostUserTransport.probe(VhostUserFrontend.connect(source.path), source.tag)
   }
-  return options.backend === 'virtiofsd' ? await startVirtiofsd(source.path, source.tag, options) : emulate(source.path, source.tag, options)
+  return options.backend === 'virtiofsd' ? await startVirtiofsd(source.path, source.tag, options) : emulate(source.path, source.tag, options, faults)
 }
 
 async function startVirtiofsd(directory: string, tag: string, options: MountOptions): Promise<Transport> {
@@ -65,15 +68,16 @@ class BackendTransport implements Transport {
 /** More queues than this make no sense on any machine: each has a thread and its buffers. */
 const MAX_EMULATED_QUEUES = 16
 
-function emulate(directory: string, tag: string, options: MountOptions): Transport {
+function emulate(directory: string, tag: string, options: MountOptions, faults?: FaultControl): Transport {
   const shared = openPassthrough({
     root: directory, cache: options.cache ?? 'auto', writeback: options.writeback ?? false,
     xattr: (options.xattr ?? false) || (options.posixAcl ?? false), posixAcl: options.posixAcl ?? false,
     readonly: options.readonly ?? false, allowDirectIo: options.allowDirectIo ?? false, readdirplus: options.readdirplus ?? true,
   })
-  return new EmulatedTransport(tag, MAX_EMULATED_QUEUES, {
-    module: new URL('../device/passthrough-handlers.js', import.meta.url).href,
-    data: shared,
-    close: () => closePassthrough(shared),
-  })
+  const module = new URL('../device/passthrough-handlers.js', import.meta.url).href
+  const close = (): void => closePassthrough(shared)
+  if (!faults) return new EmulatedTransport(tag, MAX_EMULATED_QUEUES, { module, data: shared, close })
+  const interrupts = allocateInterrupts()
+  const data: FaultsData = { module, data: shared, rules: faults.shared, interrupts }
+  return new EmulatedTransport(tag, MAX_EMULATED_QUEUES, { module: new URL('../device/faults.js', import.meta.url).href, data, interrupts, close })
 }

@@ -1,5 +1,6 @@
 /** A host mount of a virtio-fs device: set-up, and the ways it ends. */
 import { EventEmitter } from 'node:events'
+import type { FaultControl } from '../device/faults.js'
 import { errno, UsageError } from '../errors.js'
 import type { InitAnswer } from '../fuse/init.js'
 import { VirtioFs } from '../driver/virtio-fs.js'
@@ -15,6 +16,8 @@ export interface MountRequest {
   source: string
   mountpoint: string
   options?: MountOptions
+  /** Faults on demand in the emulated device, for tests of what uses the mount. */
+  faults?: FaultControl
 }
 
 export interface UnmountOptions {
@@ -112,7 +115,7 @@ function checkRights(options: MountOptions): { allowOther: boolean, defaultPermi
  *
  * @throws UsageError, SyscallError, ProtocolError, PeerGoneError; nothing is left behind then
  */
-export async function mount({ source, mountpoint, options = {} }: MountRequest): Promise<Mount> {
+export async function mount({ source, mountpoint, options = {}, faults }: MountRequest): Promise<Mount> {
   const parsed = parseSource(source, options)
   const target = await prepareMountpoint(mountpoint)
   const rights = checkRights(options)
@@ -121,7 +124,7 @@ export async function mount({ source, mountpoint, options = {} }: MountRequest):
     throw new UsageError(`queue_size is ${queueSize}, expected a power of two from 4 to 1024`)
   }
   const worker = new WorkerHandle(0)
-  const transport = await probeDevice(parsed, options).catch(async error => {
+  const transport = await probeDevice(parsed, options, faults).catch(async error => {
     await worker.end()
     throw error
   })
