@@ -58,6 +58,11 @@ export class HiprioQueue implements HiprioSink {
     return this.#forgets.length + this.#interrupts.length
   }
 
+  /** Message buffers that the device does not have. */
+  get freeSlots(): number {
+    return this.#freeCount
+  }
+
   forget(nodeidLow: number, nodeidHigh: number, nlookupLow: number, nlookupHigh: number): void {
     if (this.connected) this.#forgets.push(nodeidLow, nodeidHigh, nlookupLow, nlookupHigh)
   }
