@@ -135,6 +135,16 @@ export class RequestQueue {
     return this.#freeSlotCount > 0 && this.#freeLargeCount > 1 && this.ring.freeCount >= this.ring.cost(Slot.TABLE_LENGTH)
   }
 
+  /** Slots that no request holds. */
+  get freeSlots(): number {
+    return this.#freeSlotCount
+  }
+
+  /** Large buffers that no request holds. */
+  get freeLargeBuffers(): number {
+    return this.#freeLargeCount
+  }
+
   #slotAt(slot: number): number {
     return this.#plan.slots + slot * Slot.SIZE
   }
