@@ -8,6 +8,8 @@ import type { DeviceRequest, Handlers } from '../../lib/device/handlers.js'
 import { mapAnonymous, unmap, viewRegion, type Region } from '../../lib/sys/memory.js'
 
 const ARGS_BYTES = 80 * 1024
+/** Most in one BATCH_FORGET. */
+const FORGETS = 4000
 const PAYLOAD_BYTES = 1 << 20
 const REPLY_BYTES = 1 << 20
 const IOV_AT = ARGS_BYTES
@@ -182,20 +184,22 @@ export class FuseClient {
   }
 
   batchForget(list: [nodeid: bigint, count: number][]): void {
-    const args = Buffer.alloc(8 + list.length * 16)
-    args.writeUInt32LE(list.length, 0)
-    list.forEach(([nodeid, count], i) => {
-      args.writeBigUInt64LE(nodeid, 8 + i * 16)
-      args.writeBigUInt64LE(BigInt(count), 16 + i * 16)
-      this.lookups.delete(nodeid)
-    })
-    this.call(Op.BATCH_FORGET, 0n, args)
+    for (let start = 0; start < list.length; start += FORGETS) {
+      const part = list.slice(start, start + FORGETS)
+      const args = Buffer.alloc(8 + part.length * 16)
+      args.writeUInt32LE(part.length, 0)
+      part.forEach(([nodeid, count], i) => {
+        args.writeBigUInt64LE(nodeid, 8 + i * 16)
+        args.writeBigUInt64LE(BigInt(count), 16 + i * 16)
+        this.lookups.delete(nodeid)
+      })
+      this.call(Op.BATCH_FORGET, 0n, args)
+    }
   }
 
   /** Gives back every lookup this client was given. */
   forgetAll(): void {
-    const all = [...this.lookups]
-    for (let i = 0; i < all.length; i += 4000) this.batchForget(all.slice(i, i + 4000))
+    this.batchForget([...this.lookups])
   }
 
   getattr(nodeid: bigint, fh?: bigint): { error: number, attr: Attr, valid: bigint } {

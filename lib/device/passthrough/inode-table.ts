@@ -333,7 +333,7 @@ export class InodeTable {
    */
   claim(stat: StatBuffer): number {
     const index = this.#search(stat.words, By.BIRTH, undefined)
-    if (index === 0 || !this.#count(index)) return 0
+    if (index === 0 || !this.#count(index, false)) return 0
     // the record may have been reused between the search and the count
     const at = this.#at(index)
     if (this.#sameInode(at, stat.words) && (this.#words[at + Rec.FLAGS]! & Flag.TRUSTED) !== 0 && this.#sameBirth(at, stat.words)) return index
@@ -368,25 +368,25 @@ export class InodeTable {
     return 0
   }
 
-  /** Counts one more lookup unless the record has none. */
-  #count(index: number): boolean {
+  /** Counts one more lookup unless the record has none. @param locked the caller has the lock */
+  #count(index: number, locked: boolean): boolean {
     const at = this.#at(index) + Rec.COUNT
     for (;;) {
       const count = Atomics.load(this.#words, at)
       if (count === 0) return false
       if (Atomics.compareExchange(this.#words, at, count, count + 1) !== count) continue
-      if (count + 1 >= COUNT_SPILL) this.#spill(at)
+      if (count + 1 >= COUNT_SPILL) this.#spill(at, locked)
       return true
     }
   }
 
-  #spill(at: number): void {
-    lock(this.#words, Head.INODE_LOCK)
+  #spill(at: number, locked: boolean): void {
+    if (!locked) lock(this.#words, Head.INODE_LOCK)
     if (Atomics.load(this.#words, at) >= COUNT_SPILL) {
       Atomics.sub(this.#words, at, COUNT_UNIT)
       this.#words[at + 1]!++
     }
-    unlock(this.#words, Head.INODE_LOCK)
+    if (!locked) unlock(this.#words, Head.INODE_LOCK)
   }
 
   /** Whether the birth time in the buffer lies so far back that a later inode cannot share it. */
@@ -445,7 +445,7 @@ export class InodeTable {
   #again(stat: StatBuffer, by: number, handle: Int32Array | undefined): number {
     this.created = false
     const index = this.#search(stat.words, by, handle)
-    if (index === 0 || !this.#count(index)) return 0
+    if (index === 0 || !this.#count(index, true)) return 0
     if (this.#bornBefore(stat.words) && this.#sameBirth(this.#at(index), stat.words)) this.setFlags(index, Flag.TRUSTED)
     return index
   }
