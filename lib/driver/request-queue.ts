@@ -353,7 +353,10 @@ export class RequestQueue {
   failInFlight(error: number): number {
     const { slots } = this
     const waiting = this.ring.outstanding().filter(slot => slots.waiter[slot] === Waiter.KERNEL)
-    for (const slot of waiting) this.#fail(slots.uniqueLow[slot]!, slots.uniqueHigh[slot]!, error)
+    for (const slot of waiting) {
+      slots.waiter[slot] = Waiter.NOBODY
+      this.#fail(slots.uniqueLow[slot]!, slots.uniqueHigh[slot]!, error)
+    }
     this.inFlight = 0
     this.ring.broken ||= 'the device is gone'
     return waiting.length
