@@ -75,7 +75,7 @@ export class MockFuse {
     view.setBigUint64(FuseInHeader.nodeid, BigInt(options.nodeid ?? 1), true)
     view.setUint32(FuseInHeader.uid, options.uid ?? 1000, true)
     view.setUint32(FuseInHeader.gid, options.gid ?? 1001, true)
-    view.setUint32(FuseInHeader.pid, options.pid ?? 4242, true)
+    view.setUint32(FuseInHeader.pid, options.pid ?? process.pid, true)
     view.setUint32(FuseInHeader.total_extlen, 0, true)
     bytes.set(body, FuseInHeader.SIZE)
     const sent = write(this.#ours, address, length)

@@ -34,6 +34,8 @@ export class RelayFixture {
   /** [error] of every answer to INIT that was reported. */
   readonly inits: number[] = []
   destroyed = 0
+  /** Uniques of interrupted requests that another queue may have. */
+  readonly interrupted: bigint[] = []
   hiprioNotified = 0
 
   constructor(options: RelayOptions = {}) {
@@ -46,6 +48,7 @@ export class RelayFixture {
     this.queue = new RequestQueue(this.region, this.plan.workers[0]!, this.features, this.fuse.fd, this.counters, this.hiprio, init, {
       initAnswered: error => { this.inits.push(error) },
       destroyed: () => { this.destroyed++ },
+      interrupted: (low, high) => { this.interrupted.push((BigInt(high) << 32n) | BigInt(low)) },
     }, null)
     this.device = new MockDevice(this.region, this.plan.workers[0]!.ring, this.features)
     this.hiprioDevice = new MockDevice(this.region, this.plan.hiprio, this.features)
@@ -85,7 +88,7 @@ export class RelayFixture {
   assertIdle(t: Test): void {
     const worker = this.plan.workers[0]!
     t.strictSame({
-      inFlight: this.queue.inFlight, ring: this.queue.ring.freeCount, slots: this.queue.freeSlots, large: this.queue.freeLargeBuffers,
+      inFlight: this.queue.inFlight, ring: this.queue.ring.freeCount, slots: this.queue.slots.freeSlotCount, large: this.queue.slots.freeLargeCount,
       hiprioRing: this.hiprio.ring.freeCount, hiprioSlots: this.hiprio.freeSlots, parked: this.hiprio.parked, waiting: this.fuse.collect().length,
     }, {
       inFlight: 0, ring: worker.ring.size, slots: worker.slotCount, large: worker.largeCount,
