@@ -1,10 +1,10 @@
 /** File handles: naming an inode without keeping a descriptor of it (name_to_handle_at(2)). */
 import { errno } from '../../errors.js'
-import { AT_EMPTY_PATH, nameToHandleAt, O_NONBLOCK, O_PATH, openat, openByHandleAt, S_IFDIR, S_IFREG, statx } from '../../sys/file.js'
+import { AT_EMPTY_PATH, fstatfs, nameToHandleAt, O_NONBLOCK, O_PATH, openat, openByHandleAt, S_IFDIR, S_IFREG, statx } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
 import { scratch, type Region } from '../../sys/memory.js'
 import { HANDLE_ROOM } from './inode-table.js'
-import { NO_HANDLES } from './mount-table.js'
+import { mountKind, NO_HANDLES } from './mount-table.js'
 import { ProcPath } from './names.js'
 import { St, StatBuffer, STAT_MASK } from './stat-buffer.js'
 
@@ -28,6 +28,8 @@ export class HandleBuffer {
   }
 }
 
+const STATFS_BYTES = 120
+
 /** Opens and tries the descriptors that open_by_handle_at needs. One thread's. */
 export class MountProbe {
   readonly #procFd: number
@@ -36,8 +38,15 @@ export class MountProbe {
   readonly #again = new StatBuffer()
   readonly #empty: number = scratch(1).address
 
+  readonly #statfs: Region = scratch(STATFS_BYTES)
+
   constructor(procFd: number) {
     this.#procFd = procFd
+  }
+
+  /** `MountKind` bits of the mount that a descriptor is on. */
+  kind(fd: number): number {
+    return fstatfs(fd, this.#statfs.address) < 0 ? 0 : mountKind(this.#statfs.view.getUint32(0, true))
   }
 
   /**

@@ -7,7 +7,7 @@ import {
 } from '../../fuse/abi.js'
 import {
   copyFileRange, dup, fallocate, fdatasync, fsync, lseek, O_ACCMODE, O_APPEND, O_CREAT, O_DIRECT, O_DIRECTORY, O_DSYNC, O_EXCL, O_LARGEFILE,
-  fstatfs, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_SYNC, O_TMPFILE, O_TRUNC, O_WRONLY, preadv2, pwritev2, RWF_APPEND, RWF_NOWAIT, S_IFDIR, S_IFLNK,
+  O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_SYNC, O_TMPFILE, O_TRUNC, O_WRONLY, preadv2, pwritev2, RWF_APPEND, RWF_NOWAIT, S_IFDIR, S_IFLNK,
   S_IFREG, wide,
 } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
@@ -15,6 +15,7 @@ import { getU64, setU64 } from '../../wire/u64.js'
 import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
 import { DIRECTORY, FILE, HandleFlag } from './handle-table.js'
 import { Negotiated } from './layout.js'
+import { MountKind } from './mount-table.js'
 import { enterCaller, leaveCaller, pinDirectory, replyEntry } from './namespace.js'
 import type { Volume } from './volume.js'
 
@@ -33,10 +34,16 @@ function openFlags(volume: Volume, asked: number): number {
   return flags
 }
 
-/** Enters a descriptor as an open file and writes its fuse_open_out. @returns its size, or −errno with the descriptor closed */
-function replyOpen(volume: Volume, request: DeviceRequest, at: number, fd: number, kind: number, nodeid: number, flags: number): number {
-  const direct = volume.options.allowDirectIo && (flags & O_DIRECT) !== 0
-  const handle = volume.handles.add(fd, kind, nodeid, (direct ? HandleFlag.DIRECT : 0) | ((flags & O_SYNC) !== 0 ? HandleFlag.SYNC : 0))
+/**
+ * Enters a descriptor as an open file and writes its fuse_open_out.
+ * @param mount `MountKind` bits of the file's mount
+ * @returns its size, or −errno with the descriptor closed
+ */
+function replyOpen(volume: Volume, request: DeviceRequest, at: number, fd: number, kind: number, nodeid: number, flags: number, mount: number): number {
+  let about = (mount & MountKind.MEMORY) !== 0 ? HandleFlag.MEMORY : 0
+  if (volume.options.allowDirectIo && (flags & O_DIRECT) !== 0) about |= HandleFlag.DIRECT
+  if ((flags & O_SYNC) !== 0) about |= HandleFlag.SYNC
+  const handle = volume.handles.add(fd, kind, nodeid, about)
   if (handle < 0) {
     close(fd)
     return handle
@@ -44,8 +51,8 @@ function replyOpen(volume: Volume, request: DeviceRequest, at: number, fd: numbe
   const { reply } = request
   let open = kind === FILE ? volume.rules.fileOpenFlags : volume.rules.dirOpenFlags
   if (kind === FILE) {
-    // nothing can be dirty that was written through this one
-    if ((flags & O_ACCMODE) === O_RDONLY) open |= FOPEN_NOFLUSH
+    // a FLUSH would find nothing to do: nothing written through this one, or no ->flush below
+    if ((flags & O_ACCMODE) === O_RDONLY || (mount & MountKind.LOCAL) !== 0) open |= FOPEN_NOFLUSH
     if ((flags & O_DIRECT) !== 0) open |= FOPEN_PARALLEL_DIRECT_WRITES
   }
   volume.handles.write(reply, at + FuseOpenOut.fh, handle)
@@ -75,8 +82,9 @@ export function open(volume: Volume, request: DeviceRequest): number {
   const index = volume.inodes.pin(nodeid)
   if (index < 0) return index
   const fd = openFile(volume, index, flags, kill)
+  const mount = volume.mounts.kind(volume.inodes.mountId(index))
   volume.inodes.unpin(index)
-  return fd < 0 ? fd : replyOpen(volume, request, request.replyAt, fd, FILE, nodeid, flags)
+  return fd < 0 ? fd : replyOpen(volume, request, request.replyAt, fd, FILE, nodeid, flags, mount)
 }
 
 export function opendir(volume: Volume, request: DeviceRequest): number {
@@ -85,13 +93,13 @@ export function opendir(volume: Volume, request: DeviceRequest): number {
   if (index < 0) return index
   const fd = volume.inodes.type(index) === S_IFDIR ? volume.open(index, O_RDONLY | O_DIRECTORY | O_NONBLOCK) : -errno.ENOTDIR
   volume.inodes.unpin(index)
-  return fd < 0 ? fd : replyOpen(volume, request, request.replyAt, fd, DIRECTORY, nodeid, O_RDONLY)
+  return fd < 0 ? fd : replyOpen(volume, request, request.replyAt, fd, DIRECTORY, nodeid, O_RDONLY, 0)
 }
 
 /** Answers CREATE and TMPFILE: an entry whose lookup is counted, and an open file. */
 function replyCreated(volume: Volume, request: DeviceRequest, index: number, fd: number, flags: number): number {
   const nodeid = volume.inodes.nodeid(index)
-  const opened = replyOpen(volume, request, request.replyAt + FuseEntryOut.SIZE, fd, FILE, nodeid, flags)
+  const opened = replyOpen(volume, request, request.replyAt + FuseEntryOut.SIZE, fd, FILE, nodeid, flags, volume.mounts.kind(volume.inodes.mountId(index)))
   if (opened < 0) {
     volume.inodes.forgetIndex(index, 1)
     return opened
@@ -206,9 +214,8 @@ function readCached(volume: Volume, request: DeviceRequest, handle: number, fd: 
   if (done === request.replyBytes) return done
   if (done === -errno.EAGAIN) return MAY_BLOCK
   if (done === -errno.EOPNOTSUPP) {
-    const memory = isMemory(volume, fd)
-    volume.handles.setFlags(handle, memory ? HandleFlag.MEMORY : HandleFlag.UNKNOWN)
-    return memory ? preadv2(fd, request.replyIov, request.replyIovCount, offset, 0) : MAY_BLOCK
+    volume.handles.setFlags(handle, HandleFlag.UNKNOWN)
+    return MAY_BLOCK
   }
   if (done < 0 || typeof offset === 'bigint') return done < 0 ? done : MAY_BLOCK
   // a short read means the end of the file to the kernel
@@ -217,15 +224,6 @@ function readCached(volume: Volume, request: DeviceRequest, handle: number, fd: 
 }
 
 const SEEK_END = 2
-const TMPFS_MAGIC = 0x01021994
-const RAMFS_MAGIC = 0x858458f6
-
-/** Whether a file is on a file system without a device below it. */
-function isMemory(volume: Volume, fd: number): boolean {
-  if (fstatfs(fd, volume.small.address) < 0) return false
-  const type = volume.small.view.getUint32(0, true)
-  return type === TMPFS_MAGIC || type === RAMFS_MAGIC
-}
 
 export function write(volume: Volume, request: DeviceRequest): number {
   const { args, argsAt } = request

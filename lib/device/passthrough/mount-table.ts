@@ -3,7 +3,7 @@
  * only says which inode of a file system it means.
  *
  * The table is shared by all workers and only grows; a mount that goes away and comes back has
- * another id. Entry: mount id, descriptor or NO_HANDLES.
+ * another id. Entry: mount id, descriptor or NO_HANDLES, `MountKind` bits.
  */
 import { close } from '../../sys/io.js'
 import { Head, MOUNT_ROOM, MOUNT_WORDS, type Layout } from './layout.js'
@@ -12,6 +12,31 @@ import { lock, unlock } from './spin-lock.js'
 /** Outside the range of −errno, so that a function can return either. */
 export const UNKNOWN_MOUNT = -0x1000
 export const NO_HANDLES = -0x1001
+
+/** What kind of file system a mount is of. */
+export const MountKind = {
+  /** On this machine, and closing a file has nothing to do there (no ->flush). */
+  LOCAL: 1,
+  /** All data is in memory. */
+  MEMORY: 2,
+} as const
+
+/** statfs.f_type. Source: Linux include/uapi/linux/magic.h, and fs/f2fs. */
+const TMPFS = 0x01021994
+const RAMFS = 0x858458f6
+const EXT = 0xef53
+const XFS = 0x58465342
+const BTRFS = 0x9123683e
+const F2FS = 0xf2f52010
+
+/** `MountKind` bits of a statfs.f_type. */
+export function mountKind(fsType: number): number {
+  switch (fsType >>> 0) {
+    case TMPFS: case RAMFS: return MountKind.LOCAL | MountKind.MEMORY
+    case EXT: case XFS: case BTRFS: case F2FS: return MountKind.LOCAL
+    default: return 0
+  }
+}
 
 export class MountTable {
   readonly #words: Int32Array
@@ -31,12 +56,21 @@ export class MountTable {
     return UNKNOWN_MOUNT
   }
 
+  /** `MountKind` bits of a mount. */
+  kind(mountId: number): number {
+    const count = Atomics.load(this.#words, Head.MOUNT_COUNT)
+    for (let i = 0, at = this.#at; i < count; i++, at += MOUNT_WORDS) {
+      if (this.#words[at] === mountId) return this.#words[at + 2]!
+    }
+    return 0
+  }
+
   /**
    * Enters a mount. The table owns the descriptor from then on.
    * @param fd NO_HANDLES when handles do not work there
    * @returns what the table says of that mount now: another thread may have been first
    */
-  add(mountId: number, fd: number): number {
+  add(mountId: number, fd: number, kind: number): number {
     lock(this.#words, Head.MOUNT_LOCK)
     let entered = this.fd(mountId)
     if (entered === UNKNOWN_MOUNT) {
@@ -45,6 +79,7 @@ export class MountTable {
         const at = this.#at + count * MOUNT_WORDS
         this.#words[at] = mountId
         this.#words[at + 1] = fd
+        this.#words[at + 2] = kind
         Atomics.store(this.#words, Head.MOUNT_COUNT, count + 1)
         entered = fd
       } else {

@@ -70,8 +70,9 @@ export function openPassthrough(options: PassthroughOptions, limits: Passthrough
     const got = statxPath(rootFd, '', AT_EMPTY_PATH, STAT_MASK, stat.address)
     if (got < 0) throw new SyscallError('statx', -got, options.root)
     new InodeTable(words, address, layout).insertRoot(stat, rootFd)
-    const mountFd = handles && (stat.words[St.mask]! & STATX_MNT_ID) !== 0 ? new MountProbe(procFd).open(rootFd, stat) : NO_HANDLES
-    new MountTable(words, layout).add(stat.mountId, mountFd)
+    const probe = new MountProbe(procFd)
+    const mountFd = handles && (stat.words[St.mask]! & STATX_MNT_ID) !== 0 ? probe.open(rootFd, stat) : NO_HANDLES
+    new MountTable(words, layout).add(stat.mountId, mountFd, probe.kind(rootFd))
     if (handles && mountFd < 0) notices.push(`${options.root}: its file system has no usable file handles; files renamed on this side can be lost to the mount until they are looked up again`)
     if (!mayActForOthers()) notices.push('not root: new files belong to the user of the device, whoever creates them')
     return { options, address, lengthBytes, layout, procFd, keptLimit: Math.floor(descriptors / 2), notices }

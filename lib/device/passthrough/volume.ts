@@ -232,7 +232,7 @@ export class Volume {
     const pathFd = this.#openPath(dirFd, name, flags)
     if (pathFd < 0) return pathFd
     const known = this.mounts.fd(this.stat.mountId)
-    const mountFd = known !== UNKNOWN_MOUNT ? known : this.mounts.add(this.stat.mountId, this.#probe.open(pathFd, this.stat))
+    const mountFd = known !== UNKNOWN_MOUNT ? known : this.mounts.add(this.stat.mountId, this.#probe.open(pathFd, this.stat), this.#probe.kind(pathFd))
     close(pathFd)
     return mountFd
   }
