@@ -49,6 +49,15 @@ export class ChainExecutor {
     }
   }
 
+  /** Executes it on this thread whatever it takes. */
+  executeBlocking(): number {
+    const { mayBlock } = this.#request
+    this.#request.mayBlock = true
+    const written = this.execute()
+    this.#request.mayBlock = mayBlock
+    return written
+  }
+
   /** Executes the chain that `ring` describes. @returns bytes written to its writable part, MAY_BLOCK or DROPPED */
   execute(): number {
     const { ring } = this
@@ -75,16 +84,16 @@ export class ChainExecutor {
     request.extensionBytes = view.getUint16(at + FuseInHeader.total_extlen, true) * 8
     if (length < FuseInHeader.SIZE || length > ring.readableBytes) return this.#reply(-errno.EINVAL, false)
 
-    if (opcode === Op.INTERRUPT) return this.#interrupt(view, at, length)
     if (this.#request.mayBlock && this.#interrupts.has(request.uniqueLow, request.uniqueHigh)) return this.#reply(-errno.EINTR, false)
 
     const headBytes = opcode === Op.WRITE ? Math.min(WRITE_HEAD, length) : length
-    if (!gathered && ring.lengths[0]! < headBytes) {
+    if (ring.lengths[0]! < headBytes) {
       if (headBytes > BOUNCE_BYTES) return this.#reply(-errno.EINVAL, false)
-      view = this.#gather(headBytes)
+      if (!gathered) view = this.#gather(headBytes)
       at = 0
       gathered = true
     }
+    if (opcode === Op.INTERRUPT) return this.#interrupt(view, at, length)
     request.args = view
     request.argsAt = at + FuseInHeader.SIZE
     request.argsBytes = headBytes - FuseInHeader.SIZE
