@@ -8,6 +8,7 @@ import type { RingLayout } from '../virtio/split-ring.js'
 import { ChainExecutor } from './chain-executor.js'
 import { DROPPED, MAY_BLOCK, type Handlers } from './handlers.js'
 import { Interrupts } from './interrupts.js'
+import { POOL_READY } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
 /** The queues between one virtqueue and the pool. */
@@ -16,6 +17,7 @@ export interface PoolQueues {
   jobs: SharedArrayBuffer
   /** (head, bytes written): what was executed. This queue's own. */
   done: SharedArrayBuffer
+  state: SharedArrayBuffer
 }
 
 export class EmulatedQueue {
@@ -23,6 +25,7 @@ export class EmulatedQueue {
   readonly #index: number
   readonly #jobs: SharedQueue | undefined
   readonly #done: SharedQueue | undefined
+  readonly #state: Int32Array | undefined
   readonly #poolWanted: () => void
   /** Chains that the pool has. */
   #away = 0
@@ -31,7 +34,7 @@ export class EmulatedQueue {
    * @param interrupts of the device
    * @param index of the request queue
    * @param pool none: everything is executed on this thread
-   * @param poolWanted told at each chain that is handed over
+   * @param poolWanted told at each chain that the pool is there for
    */
   constructor(
     region: Region, layout: RingLayout, features: RingFeatures, handlers: Handlers, interrupts: SharedArrayBuffer,
@@ -41,6 +44,7 @@ export class EmulatedQueue {
     this.#index = index
     this.#jobs = pool && new SharedQueue(pool.jobs)
     this.#done = pool && new SharedQueue(pool.done)
+    this.#state = pool && new Int32Array(pool.state)
     this.#poolWanted = poolWanted
   }
 
@@ -64,12 +68,21 @@ export class EmulatedQueue {
     return count
   }
 
+  /**
+   * Has a chain executed where it may take long. The main thread, which starts the pool's threads,
+   * may itself wait for this very request: without a thread that is ready it is executed here.
+   */
   #handOver(head: number): void {
+    this.#poolWanted()
+    if (Atomics.load(this.#state!, POOL_READY) === 0) {
+      const written = this.#executor.executeBlocking()
+      if (written !== DROPPED) this.#executor.ring.push(head, written)
+      return
+    }
     this.#away++
     // it has a cell for every chain of every ring
     this.#jobs!.push(this.#index, head)
     this.#jobs!.wake(1)
-    this.#poolWanted()
   }
 
   /** Whether the pool has given something back. */

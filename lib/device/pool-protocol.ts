@@ -18,9 +18,14 @@ export interface PoolSetup {
   interrupts: SharedArrayBuffer
   /** 1 while that worker may be asleep. */
   sleepFlags: SharedArrayBuffer
-  /** Word 0: the pool is to end. Word 1: threads that wait for a job. */
+  /** Words: see below. */
   state: SharedArrayBuffer
 }
 
+/** Not 0: the pool is to end. */
 export const POOL_ENDS = 0
+/** Threads that wait for a job. */
 export const POOL_IDLE = 1
+/** Threads that take jobs at all. */
+export const POOL_READY = 2
+export const POOL_STATE_BYTES = 12

@@ -1,11 +1,11 @@
 /** A thread of the pool: executes the chains that would hold up the thread of a queue. */
-import { workerData } from 'node:worker_threads'
+import { parentPort, workerData } from 'node:worker_threads'
 import { signalEventfd } from '../sys/io.js'
 import { releaseScratch, viewRegion } from '../sys/memory.js'
 import { ChainExecutor } from './chain-executor.js'
 import { DROPPED, type HandlersModule } from './handlers.js'
 import { Interrupts } from './interrupts.js'
-import { POOL_ENDS, POOL_IDLE, type PoolSetup } from './pool-protocol.js'
+import { POOL_ENDS, POOL_IDLE, POOL_READY, type PoolSetup } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
 const setup = workerData as PoolSetup
@@ -27,6 +27,8 @@ function execute(queue: number, head: number): void {
   if (Atomics.load(asleep, queue) === 1) signalEventfd(setup.wakeFds[queue]!)
 }
 
+Atomics.add(state, POOL_READY, 1)
+parentPort!.postMessage('ready')
 while (Atomics.load(state, POOL_ENDS) === 0) {
   const epoch = jobs.epoch()
   if (jobs.pop()) {

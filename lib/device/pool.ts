@@ -6,7 +6,7 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import createDebug from 'debug'
-import { POOL_ENDS, POOL_IDLE, type PoolSetup } from './pool-protocol.js'
+import { POOL_ENDS, POOL_IDLE, POOL_READY, type PoolSetup } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
 const debug = createDebug('virtiofs:device')
@@ -33,7 +33,7 @@ export class Pool {
     this.#setup = setup
   }
 
-  /** A job is waiting: starts one more thread unless one is idle. */
+  /** A job is waiting, or soon will be: starts one more thread unless one is idle. */
   wanted(): void {
     const state = new Int32Array(this.#setup.state)
     if (this.#threads.length >= MAX_THREADS || (this.#threads.length > 0 && Atomics.load(state, POOL_IDLE) > 0)) return
@@ -42,6 +42,12 @@ export class Pool {
     this.#threads.push(thread)
     this.#exits.push(once(thread, 'exit'))
     debug('pool has %d threads', this.#threads.length)
+  }
+
+  /** Resolves once a thread takes jobs. */
+  async ready(): Promise<void> {
+    this.wanted()
+    if (Atomics.load(new Int32Array(this.#setup.state), POOL_READY) === 0) await once(this.#threads[0]!, 'message')
   }
 
   /** Ends the threads. @throws ThreadsStuckError when one hangs in a system call */

@@ -2,6 +2,7 @@
 import { VIRTIO_FS_TAG_BYTES } from '../vhost-user/fs-config.js'
 import { UsageError } from '../errors.js'
 import { allocateInterrupts } from '../device/interrupts.js'
+import { POOL_STATE_BYTES } from '../device/pool-protocol.js'
 import { Pool } from '../device/pool.js'
 import { allocateSharedQueue } from '../device/shared-queue.js'
 import type { DeviceInfo, DeviceMemory, Transport } from './transport.js'
@@ -48,15 +49,20 @@ export class EmulatedTransport implements Transport {
     const jobs = allocateSharedQueue(powerOfTwo(layouts.reduce((sum, ring) => sum + ring.size, 0)))
     const done = layouts.map(ring => allocateSharedQueue(powerOfTwo(ring.size)))
     const interrupts = this.#handlers.interrupts ?? allocateInterrupts()
+    const state = new SharedArrayBuffer(POOL_STATE_BYTES)
     this.#pool = new Pool({
       module, data, memoryAddress: address, memoryBytes: plan.lengthBytes, layouts, features: this.info.features,
-      jobs, done, interrupts, wakeFds, sleepFlags, state: new SharedArrayBuffer(8),
+      jobs, done, interrupts, wakeFds, sleepFlags, state,
     })
-    return done.map(queue => ({ kind: 'emulated', module, data, pool: { jobs, done: queue }, interrupts }))
+    return done.map(queue => ({ kind: 'emulated', module, data, pool: { jobs, done: queue, state }, interrupts }))
   }
 
   poolWanted(): void {
     this.#pool?.wanted()
+  }
+
+  async poolReady(): Promise<void> {
+    await this.#pool?.ready()
   }
 
   async stop(): Promise<void> {

@@ -76,6 +76,7 @@ export class QueueWorker {
         this.#trace?.flush()
         this.#post({ type: 'destroyed' })
       },
+      interrupted: (uniqueLow, uniqueHigh) => { if (setup.wakeFds.length > 1) this.#post({ type: 'interrupted', uniqueLow, uniqueHigh }) },
     }, this.#trace)
     if (handlers && backend.kind === 'emulated') {
       this.#emulated = new EmulatedQueue(region, plan.ring, features, handlers, backend.interrupts, setup.index, backend.pool, () => this.#post({ type: 'pool-wanted' }))
@@ -281,6 +282,7 @@ export class QueueWorker {
           this.#hiprio?.disconnect()
           break
         case 'fail': this.#post({ type: 'failed', failed: this.#gone ? 0 : this.#fail(command.error) }); break
+        case 'interrupt': this.#queue.interrupt(command.uniqueLow, command.uniqueHigh); break
         case 'exit': this.#exit = true; break
       }
     }

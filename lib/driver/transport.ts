@@ -35,6 +35,8 @@ export interface Transport {
   start(memory: DeviceMemory): Promise<WorkerBackend[]>
   /** A worker has handed a request to the device's pool. */
   poolWanted?(): void
+  /** Resolves once the pool takes requests. */
+  poolReady?(): Promise<void>
   /**
    * Stops the rings. The device must have nothing in flight.
    * @param gone the device does not answer any more: only what is on our side is stopped

@@ -163,6 +163,8 @@ export class VirtioFs extends EventEmitter<Events> {
       })
     }
     this.init = await answered
+    // one thread of the device's pool, in the background; more when there is work for them
+    this.transport.poolWanted?.()
     return this.init
   }
 
@@ -184,6 +186,9 @@ export class VirtioFs extends EventEmitter<Events> {
       this.emit('unmounted')
     } else if (event.type === 'gone') {
       this.remove(event.reason, event.failed)
+    } else if (event.type === 'interrupted') {
+      const { uniqueLow, uniqueHigh } = event
+      for (const worker of this.#workers) worker.send({ type: 'interrupt', uniqueLow, uniqueHigh })
     } else if (event.type === 'pool-wanted') {
       this.transport.poolWanted?.()
     } else if (event.type === 'crashed') {

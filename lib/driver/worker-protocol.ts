@@ -44,6 +44,8 @@ export type WorkerCommand =
   | { type: 'stop' }
   /** The device is gone: stop, and fail what is in flight with this negative errno. */
   | { type: 'fail', error: number }
+  /** The caller of a request that this queue may have was interrupted. */
+  | { type: 'interrupt', uniqueLow: number, uniqueHigh: number }
   /** Free everything and end the thread. */
   | { type: 'exit' }
 
@@ -54,6 +56,8 @@ export type WorkerEvent =
   | { type: 'unmounted' }
   | { type: 'drained' }
   | { type: 'destroyed' }
+  /** Another worker may have the interrupted request. */
+  | { type: 'interrupted', uniqueLow: number, uniqueHigh: number }
   /** A request was handed to the pool of the emulated device. */
   | { type: 'pool-wanted' }
   /** The backend closed its socket, or broke a ring; its requests were failed. */

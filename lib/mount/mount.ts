@@ -146,6 +146,8 @@ export async function mount({ source, mountpoint, options = {}, faults }: MountR
   }
   try {
     await fs.start(kernel.fuseFds, { defaultPermissions: rights.defaultPermissions })
+    // a delay must not hold up the queue's own thread
+    if (faults) await fs.transport.poolReady?.()
     return new Mount(source, fs, kernel)
   } catch (error) {
     await kernel.unmount(true)

@@ -107,7 +107,9 @@ function writeTime(volume: Volume, at: number, args: DataView, secondsAt: number
 
 function applyTimes(volume: Volume, request: DeviceRequest, valid: number, fd: number): number {
   const { args, argsAt } = request
-  writeTime(volume, 0, args, argsAt + FuseSetattrIn.atime, argsAt + FuseSetattrIn.atimensec, (valid & FATTR_ATIME) !== 0, (valid & FATTR_ATIME_NOW) !== 0)
+  // with the write-back cache the kernel sends its own mtime even for "now": its atime goes with it
+  const atimeNow = (valid & FATTR_ATIME_NOW) !== 0 && !volume.negotiated(Negotiated.WRITEBACK)
+  writeTime(volume, 0, args, argsAt + FuseSetattrIn.atime, argsAt + FuseSetattrIn.atimensec, (valid & FATTR_ATIME) !== 0, atimeNow)
   writeTime(volume, 16, args, argsAt + FuseSetattrIn.mtime, argsAt + FuseSetattrIn.mtimensec, (valid & FATTR_MTIME) !== 0, (valid & FATTR_MTIME_NOW) !== 0)
   return utimensat(fd, volume.empty, volume.small.address, AT_EMPTY_PATH)
 }
