@@ -327,6 +327,8 @@ t.test('writeback', async t => {
   t.equal(c.read(nodeid, fh, 0n, 7).data.toString(), 'content', 'the kernel may read what was opened for writing')
   const made = c.create(ROOT, 'g', O_WRONLY)
   t.equal(c.read(made.nodeid, made.fh, 0n, 7).error, 0)
+  const { attr } = c.setattr(nodeid, FATTR_ATIME | FATTR_ATIME_NOW | FATTR_MTIME, { atime: 99n, atimensec: 5, mtime: 99n, mtimensec: 5 })
+  t.same([attr.atime, attr.atimensec, attr.mtime, attr.mtimensec], [99n, 5, 99n, 5], 'one clock for both times')
 })
 
 t.test('readonly', async t => {
