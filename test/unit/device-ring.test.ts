@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import { DeviceRing, MAX_CHAIN } from '../../lib/virtio/device-ring.js'
 import { VIRTQ_DESC_F_INDIRECT as INDIRECT, VIRTQ_DESC_F_NEXT as NEXT, VIRTQ_DESC_F_WRITE as WRITE } from '../../lib/virtio/split-ring.js'
 import { RingPair } from '../support/ring-pair.js'
+import { SeededRandom } from '../support/seeded-random.js'
 
 const SIZE = 8
 const plain = (): RingPair => new RingPair(SIZE, { indirectDesc: false, eventIdx: false }, 64)
@@ -234,4 +235,36 @@ t.test('what lies behind a bad chain is not taken, what lies before it is', asyn
   t.equal(pair.device.pop(), -1)
   t.equal(pair.device.pop(), -1)
   t.not(pair.device.broken, '')
+})
+
+t.test('descriptors at random: a chain within bounds or a broken ring, never an exception', async t => {
+  const random = new SeededRandom(27)
+  let sound = 0
+  let broken = 0
+  const pair = indirect()
+  const { region, layout } = pair
+  for (let i = 0; i < 100_000; i++) {
+    const device = new DeviceRing(region, layout, { indirectDesc: random.below(4) > 0, eventIdx: false })
+    const somewhere = (): number => random.below(12) === 0 ? [0, region.address - 1, region.address + region.lengthBytes, 2 ** 52][random.below(4)]! : region.address + random.below(region.lengthBytes)
+    for (let n = 0; n < 4; n++) {
+      const kind = (random.below(2) * NEXT) | (random.below(4) === 0 ? WRITE : 0) | (random.below(5) === 0 ? INDIRECT : 0)
+      const length = [random.below(100), 16 * random.below(6), random.below(2 ** 32)][random.below(8) >> 1] ?? 32
+      pair.rawDescriptor(n, (kind & INDIRECT) !== 0 && random.below(2) === 0 ? region.address + layout.desc + 16 * random.below(4) : somewhere(), length, kind, random.below(10) === 0 ? random.below(65536) : random.below(4))
+    }
+    pair.rawAvail(0, random.below(20) === 0 ? random.below(65536) : random.below(4), random.below(50) === 0 ? random.below(65536) : 1)
+    if (device.pop() < 0) {
+      if (device.broken === '' && device.hasAvailable()) return t.fail(`chain ${i} vanished`)
+      broken++
+      continue
+    }
+    sound++
+    let bytes = 0
+    for (let n = 0; n < device.count; n++) {
+      const at = device.addresses[n]! - region.address
+      if (!(at >= 0 && at + device.lengths[n]! <= region.lengthBytes)) return t.fail(`chain ${i}: buffer ${n} is outside`)
+      bytes += device.lengths[n]!
+    }
+    if (device.count > MAX_CHAIN || device.readableCount > device.count || bytes !== device.readableBytes + device.writableBytes) return t.fail(`chain ${i}: sums`)
+  }
+  t.ok(sound > 1000 && broken > 1000, `${sound} sound, ${broken} broken`)
 })
