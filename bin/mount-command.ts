@@ -22,10 +22,11 @@ export async function mountCommand(request: MountRequest, usable: () => void = (
     await mounted.unmount({ lazy: true })
     return ExitCode.INTERRUPTED
   }
+  for (const notice of mounted.notices) console.error(`virtiofs-bridge: ${notice}`)
   const signalled = new Promise<void>(resolve => { end = resolve })
   usable()
   await Promise.race([mounted.closed, signalled.then(async () => {
-    const force = (): void => { void mounted.abort() }
+    const force = (): void => mounted.abort()
     end = force
     await endMount(mounted, force)
   })])

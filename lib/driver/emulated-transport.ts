@@ -14,6 +14,7 @@ export interface HandlersSource {
   module: string
   /** Cloned to each worker. */
   data: unknown
+  notices?: readonly string[]
   /** FUSE_INTERRUPTs, when the handlers look at them too. */
   interrupts?: SharedArrayBuffer
   /** After every worker has ended. */
@@ -26,6 +27,7 @@ function powerOfTwo(least: number): number {
 
 export class EmulatedTransport implements Transport {
   readonly info: DeviceInfo
+  readonly notices: readonly string[]
   readonly #handlers: HandlersSource
   #pool: Pool | undefined
 
@@ -35,6 +37,7 @@ export class EmulatedTransport implements Transport {
     if (bytes === 0) throw new UsageError('the tag is empty')
     if (bytes > VIRTIO_FS_TAG_BYTES) throw new UsageError(`tag "${tag}" has ${bytes} bytes, at most ${VIRTIO_FS_TAG_BYTES} are possible`)
     this.#handlers = handlers
+    this.notices = handlers.notices ?? []
     const names = ['VERSION_1', 'RING_INDIRECT_DESC', 'RING_EVENT_IDX']
     this.info = {
       tag, requestQueues, features: { indirectDesc: true, eventIdx: true },

@@ -31,6 +31,8 @@ export interface DeviceMemory {
 
 export interface Transport {
   readonly info: DeviceInfo
+  /** What the device cannot do here, one line each. */
+  readonly notices?: readonly string[]
   /** Hands memory and rings to the device and starts it. @returns one entry per worker */
   start(memory: DeviceMemory): Promise<WorkerBackend[]>
   /** A worker has handed a request to the device's pool. */

@@ -40,6 +40,13 @@ export interface VirtioFsOptions {
   traceJson: string | undefined
 }
 
+/** A mounted FUSE connection. */
+export interface FuseConnection {
+  fuseFds: readonly number[]
+  connection: number
+  mountpoint: string
+}
+
 /** Large buffers per worker: how many requests with more than a page of payload it has in flight. */
 const LARGE_BUFFERS = 32
 
@@ -137,11 +144,11 @@ export class VirtioFs extends EventEmitter<Events> {
   /**
    * Starts the queues on a mounted FUSE connection and waits for INIT (virtio_fs_fill_super).
    *
-   * @param fuseFds one per queue, clones of one connection; they stay the caller's
+   * @param kernel descriptors, one per queue, clones of one connection; they stay the caller's
    * @param init how INIT is adapted to the mount
    * @throws Error when the device refuses INIT, is gone, or does not answer in time
    */
-  async start(fuseFds: number[], init: Omit<InitPolicy, 'maxWrite' | 'maxBackground'>): Promise<InitAnswer> {
+  async start({ fuseFds, connection, mountpoint }: FuseConnection, init: Omit<InitPolicy, 'maxWrite' | 'maxBackground'>): Promise<InitAnswer> {
     const handles = this.#workers
     while (handles.length < fuseFds.length) handles.push(new WorkerHandle(handles.length))
     const wakeFds = handles.map(handle => handle.wakeFd)
@@ -156,7 +163,7 @@ export class VirtioFs extends EventEmitter<Events> {
     for (const [index, handle] of handles.entries()) {
       handle.on('event', event => this.#workerEvent(event))
       await handle.serve({
-        index, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory.address, plan: this.#plan,
+        index, connection, mountpoint, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory.address, plan: this.#plan,
         features: this.transport.info.features, backend: backends[index]!,
         init: { ...init, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(LARGE_BUFFERS - 4, this.#options.queueSize / 2)) },
         pollUs: this.#options.pollUs, counters: this.counters, relays, sleepFlags, traceJson: this.#options.traceJson,

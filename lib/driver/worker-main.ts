@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { parentPort } from 'node:worker_threads'
 import type { Handlers, HandlersModule } from '../device/handlers.js'
+import { abortConnection } from '../sys/abort.js'
 import { releaseScratch } from '../sys/memory.js'
 import { QueueWorker } from './queue-worker.js'
 import type { WorkerSetup } from './worker-protocol.js'
@@ -18,6 +19,9 @@ async function createHandlers(): Promise<Handlers | undefined> {
 const worker = new QueueWorker(setup, port, await createHandlers())
 try {
   worker.run()
+} catch (error) {
+  abortConnection(setup.connection, setup.mountpoint)
+  throw error
 } finally {
   worker.close()
   releaseScratch()

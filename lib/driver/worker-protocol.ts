@@ -15,6 +15,9 @@ export type WorkerBackend =
 export interface WorkerSetup {
   index: number
   fuseFd: number
+  /** What to abort when the worker fails: nobody would answer what it holds. */
+  connection: number
+  mountpoint: string
   /** Eventfd that makes the worker look at its messages. */
   wakeFd: number
   /** Wake-up eventfds of all workers, by index. */

@@ -4,12 +4,12 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
 import { errno, errnoName, SyscallError, UsageError } from '../errors.js'
 import { close, pollAsync, POLLIN } from '../sys/io.js'
 import { cloneFuse, isNotMounted, mountFileSystem, openFuse, unmountFileSystem } from '../sys/mount.js'
 import { recvmsg, socketpair } from '../sys/socket.js'
-import { MNT_DETACH, MNT_FORCE } from './flags.js'
+import { abortConnection } from '../sys/abort.js'
+import { MNT_DETACH } from './flags.js'
 import { findMount, FS_TYPE } from './mountinfo.js'
 import { mountFlagNames } from './options.js'
 
@@ -77,12 +77,8 @@ export class KernelMount {
    * Aborts the connection: every caller gets an error, also one that a signal cannot reach. Works
    * without fusectl too, as long as the mount is not detached.
    */
-  async abort(): Promise<void> {
-    try {
-      writeFileSync(`/sys/fs/fuse/connections/${this.connection}/abort`, '1')
-    } catch {
-      if (this.mounted) await unmountFileSystem(this.mountpoint, MNT_FORCE)
-    }
+  abort(): void {
+    abortConnection(this.connection, this.mountpoint)
   }
 
   /** Closes the descriptors. No thread may use them any more. */

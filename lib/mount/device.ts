@@ -75,9 +75,10 @@ function emulate(directory: string, tag: string, options: MountOptions, faults?:
     readonly: options.readonly ?? false, allowDirectIo: options.allowDirectIo ?? false, readdirplus: options.readdirplus ?? true,
   })
   const module = new URL('../device/passthrough-handlers.js', import.meta.url).href
+  const { notices } = shared
   const close = (): void => closePassthrough(shared)
-  if (!faults) return new EmulatedTransport(tag, MAX_EMULATED_QUEUES, { module, data: shared, close })
+  if (!faults) return new EmulatedTransport(tag, MAX_EMULATED_QUEUES, { module, data: shared, notices, close })
   const interrupts = allocateInterrupts()
   const data: FaultsData = { module, data: shared, rules: faults.shared, interrupts }
-  return new EmulatedTransport(tag, MAX_EMULATED_QUEUES, { module: new URL('../device/faults.js', import.meta.url).href, data, interrupts, close })
+  return new EmulatedTransport(tag, MAX_EMULATED_QUEUES, { module: new URL('../device/faults.js', import.meta.url).href, data, notices, interrupts, close })
 }

@@ -13,5 +13,4 @@ export const MS_RELATIME = 1 << 21
 export const MS_STRICTATIME = 1 << 24
 export const MS_LAZYTIME = 1 << 25
 
-export const MNT_FORCE = 1
 export const MNT_DETACH = 2

@@ -52,7 +52,7 @@ export class Mount extends EventEmitter<Events> {
     this.#fs = fs
     this.#kernel = kernel
     fs.on('gone', reason => this.emit('gone', reason))
-    fs.on('crashed', () => { void kernel.abort() })
+    fs.on('crashed', () => kernel.abort())
     this.closed = this.#end()
   }
 
@@ -71,6 +71,11 @@ export class Mount extends EventEmitter<Events> {
     return this.#fs.gone
   }
 
+  /** What cannot be done here, one line each: without root, or on such a file system. */
+  get notices(): readonly string[] {
+    return this.#fs.transport.notices ?? []
+  }
+
   async #end(): Promise<void> {
     await this.#fs.untilUnmounted()
     await this.#fs.killSb()
@@ -86,7 +91,7 @@ export class Mount extends EventEmitter<Events> {
    */
   async unmount(options: UnmountOptions = {}): Promise<void> {
     if (this.#kernel.mounted) {
-      if (options.abort) await this.#kernel.abort()
+      if (options.abort) this.#kernel.abort()
       let error = await this.#kernel.unmount()
       if (error === -errno.EBUSY && (options.lazy || options.abort)) error = await this.#kernel.unmount(true)
       if (error < 0) throw unmountError(this.mountpoint, error)
@@ -95,8 +100,8 @@ export class Mount extends EventEmitter<Events> {
   }
 
   /** Aborts the connection, for a mount that was detached and whose users do not go. */
-  async abort(): Promise<void> {
-    await this.#kernel.abort()
+  abort(): void {
+    this.#kernel.abort()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -145,7 +150,7 @@ export async function mount({ source, mountpoint, options = {}, faults }: MountR
     throw error
   }
   try {
-    await fs.start(kernel.fuseFds, { defaultPermissions: rights.defaultPermissions })
+    await fs.start(kernel, { defaultPermissions: rights.defaultPermissions })
     // a delay must not hold up the queue's own thread
     if (faults) await fs.transport.poolReady?.()
     return new Mount(source, fs, kernel)

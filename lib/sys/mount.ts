@@ -7,6 +7,7 @@ import { scratch } from './memory.js'
 const c_open = bind('int open(const char *, int, int)')
 const c_mount = bindAsync('int mount(const char *, const char *, const char *, uint64_t, const char *)')
 const c_umount2 = bindAsync('int umount2(const char *, int)')
+const c_umount2Sync = bind('int umount2(const char *, int)')
 const c_ioctl = bind('int ioctl(int, uint64_t, uintptr_t)')
 
 const O_RDWR = 2
@@ -46,6 +47,11 @@ export async function mountFileSystem(source: string, target: string, type: stri
 /** umount2(2) on the thread pool, for it writes back what is dirty and so waits for our own workers. @returns 0 or −errno */
 export function unmountFileSystem(target: string, flags: number): Promise<number> {
   return c_umount2(target, flags)
+}
+
+/** umount2(2) on the calling thread, for one that has nobody else to ask. @returns 0 or −errno */
+export function unmountFileSystemSync(target: string, flags: number): number {
+  return result(c_umount2Sync(target, flags))
 }
 
 /** Errors of umount2 that mean that there is no such mount any more. */
