@@ -18,7 +18,7 @@ const { values, positionals } = parseArgs({
   options: { backing: { type: 'string' }, only: { type: 'string' }, json: { type: 'boolean' }, list: { type: 'boolean' } },
 })
 
-/** One line of the output. */
+/** A check that ended. */
 export interface CheckResult {
   name: string
   cites: string
@@ -30,8 +30,14 @@ export interface CheckResult {
   ms: number
 }
 
+/** A line of the output: a check that begins, so that one which never ends has a name, or its result. */
+export type CheckReport = CheckResult | { running: string }
+
 function report(result: CheckResult): void {
-  if (values.json) return process.stdout.write(`${JSON.stringify(result)}\n`) as never
+  if (values.json) {
+    process.stdout.write(`${JSON.stringify(result)}\n`)
+    return
+  }
   const { name, cites, ok, skip, error, ms } = result
   if (!ok) console.log(`not ok ${name} (${cites})\n    ${error!.replaceAll('\n', '\n    ')}`)
   else console.log(`${skip ? 'skip' : 'ok'} ${name}${skip ? ` # ${skip}` : ''}${ms >= 100 ? ` # ${ms.toFixed(0)} ms` : ''}`)
@@ -66,6 +72,7 @@ async function main(): Promise<number> {
       report({ name, cites, ok: true, skip: `no ${missing.join(', ')} here`, ms: 0 })
       continue
     }
+    if (values.json) process.stdout.write(`${JSON.stringify({ running: name })}\n`)
     const dir = join(root, String(count++))
     mkdirSync(dir)
     chmodSync(dir, 0o777)

@@ -1,0 +1,58 @@
+/** The kinds of directory that the checks run on, and what each of them cannot do. */
+import { existsSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { fileURLToPath } from 'node:url'
+
+export interface Kind {
+  name: string
+  /** Where the files are: tmpfs, or the disk's file system. */
+  parent: string
+  /** For `-o`; none for the directory itself. */
+  options?: string
+  /** Checks, by the beginning of their name, that this kind of mount is known to fail, and why. */
+  exceptions: Readonly<Record<string, string>>
+}
+
+const MEMORY = '/dev/shm'
+const DISK = tmpdir()
+const ALL = 'xattr,posix_acl'
+
+/** What the Rust virtiofsd cannot do. */
+const rustExceptions: Kind['exceptions'] = {}
+
+/** What the C virtiofsd of QEMU 7.2 cannot do. */
+const cExceptions: Kind['exceptions'] = {}
+
+/** What FUSE itself cannot do with cache=always and writeback, whoever serves. */
+const cachedWriteExceptions: Kind['exceptions'] = {
+  'times: reading an old file marks atime': 'pages kept since they were written are read without asking the server, and FUSE keeps no atime of its own',
+}
+
+function emulated(options: string, { parent = MEMORY, exceptions = {} }: Partial<Kind> = {}): Kind {
+  return { name: `emulated device, ${options}${parent === DISK ? ', on disk' : ''}`, parent, options: `${ALL},${options}`, exceptions }
+}
+
+/** Virtiofsd builds are optional: test/support/peers.sh fetches them. */
+function virtiofsd(build: string, options: string, exceptions: Kind['exceptions']): Kind[] {
+  const path = fileURLToPath(new URL(`../../../.peers/${build}`, import.meta.url))
+  return existsSync(path) ? [{ name: `${build}, ${options}`, parent: MEMORY, options: `${ALL},${options},backend=virtiofsd,virtiofsd=${path}`, exceptions }] : []
+}
+
+export const kinds: readonly Kind[] = [
+  { name: 'plain directory in memory', parent: MEMORY, exceptions: {} },
+  { name: 'plain directory on disk', parent: DISK, exceptions: {} },
+  emulated('cache=auto'),
+  emulated('cache=always'),
+  emulated('cache=metadata'),
+  emulated('cache=never'),
+  emulated('cache=auto,queues=4'),
+  emulated('cache=never,queues=4'),
+  emulated('cache=auto,writeback'),
+  emulated('cache=always,writeback,queues=4', { exceptions: cachedWriteExceptions }),
+  emulated('cache=auto,allow_direct_io'),
+  emulated('cache=auto,no_readdirplus'),
+  emulated('cache=auto', { parent: DISK }),
+  ...virtiofsd('virtiofsd-rust', 'cache=auto', rustExceptions),
+  ...virtiofsd('virtiofsd-rust', 'cache=never', rustExceptions),
+  ...virtiofsd('virtiofsd-c', 'cache=auto', cExceptions),
+]

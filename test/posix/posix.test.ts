@@ -1,0 +1,55 @@
+/** The table of checks on every kind of mount: see mounts.ts for these, table.ts for those. */
+import { accessSync, constants, rmSync } from 'node:fs'
+import t, { type Test } from 'tap'
+import { makeDirectory, mountDirectory } from '../support/posix-mount.js'
+import { runChecks } from '../support/posix-run.js'
+import { kinds, type Kind } from './mounts.js'
+import type { CheckResult } from './run-checks.js'
+import { table } from './table.js'
+
+function fuseMissing(): string | false {
+  try {
+    accessSync('/dev/fuse', constants.R_OK | constants.W_OK)
+    return false
+  } catch {
+    return 'no access to /dev/fuse here'
+  }
+}
+
+function judge(t: Test, exceptions: Kind['exceptions'], { name, cites, ok, skip, error, ms }: CheckResult): void {
+  const exception = Object.entries(exceptions).find(([start]) => name.startsWith(start))?.[1]
+  if (exception !== undefined) {
+    if (ok && !skip) t.fail(`${name}: holds, and is listed as an exception: ${exception}`)
+    else void t.test(name, { skip: exception }, async () => {})
+    return
+  }
+  void t.test(name, { skip: skip ?? false }, async t => {
+    if (ok) t.pass(`${cites} (${ms.toFixed(0)} ms)`)
+    else t.fail(error!, { cites })
+  })
+}
+
+async function onKind(t: Test, { parent, options, exceptions }: Kind): Promise<void> {
+  let run = 0
+  const result = (one: CheckResult): void => {
+    run++
+    judge(t, exceptions, one)
+  }
+  if (options === undefined) {
+    const directory = makeDirectory(parent)
+    await runChecks(directory, { result })
+    rmSync(directory, { recursive: true })
+  } else {
+    const mount = await mountDirectory(parent, options)
+    try {
+      await runChecks(mount.mountpoint, { backing: mount.backing, stuck: mount.abort, result })
+    } finally {
+      await mount.end()
+    }
+  }
+  t.ok(run >= table.length, `all ${table.length} checks were run`)
+}
+
+for (const kind of kinds) {
+  void t.test(kind.name, { skip: kind.options === undefined ? false : fuseMissing() }, async t => await onKind(t, kind))
+}
