@@ -25,8 +25,8 @@ export async function runCommandLine(args: string[]): Promise<void> {
     async args => {
       process.exitCode = await runMount({ source: args.source, mountpoint: args.mountpoint, options: parseMountOptions(args.o) }, args.f)
     })
-    .command('umount <mountpoint>', 'unmount, and wait until the session has ended', command => command
-      .positional('mountpoint', { type: 'string', demandOption: true })
+    .command('umount <mountpoint>', 'unmount a mount point or a tag, and wait until the session has ended', command => command
+      .positional('mountpoint', { type: 'string', demandOption: true, describe: 'a mount point, or the tag of a live mount' })
       .option('lazy', { alias: 'l', type: 'boolean', default: false, describe: 'detach now, end when the last user is gone' })
       .option('abort', { type: 'boolean', default: false, describe: 'give errors to those who use it' }),
     async args => { process.exitCode = await (await import('./umount-command.js')).umountCommand(args.mountpoint, { lazy: args.lazy, abort: args.abort }) })

@@ -2,9 +2,20 @@
 import { parseArgs } from 'node:util'
 import type { MountRequest } from '../lib/mount/mount.js'
 import { parseMountOptions } from '../lib/mount/options.js'
+import { ExitCode } from './exit-codes.js'
 
 /** @returns the exit code @throws what the mount throws */
 export async function runMount(request: MountRequest, foreground: boolean): Promise<number> {
+  const { source, mountpoint, options = {} } = request
+  // a word and not a path: the tag of a live mount, perhaps
+  if (!source.includes('/') && !source.startsWith('unix:') && options.socket === undefined) {
+    const { findShared, shareMount } = await import('../lib/mount/share.js')
+    const live = findShared(source, options)
+    if (live) {
+      await shareMount(live, mountpoint, options)
+      return ExitCode.OK
+    }
+  }
   if (!foreground) return await (await import('./daemon.js')).startDaemon(request)
   return await (await import('./mount-command.js')).mountCommand(request)
 }

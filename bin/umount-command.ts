@@ -1,34 +1,49 @@
 /** `virtiofs-bridge umount`. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { writeFileSync } from 'node:fs'
 import { errno, UsageError } from '../lib/errors.js'
 import { unmountError, unmountPath } from '../lib/mount/dev-fuse.js'
+import { MNT_DETACH } from '../lib/mount/flags.js'
+import { findLiveMount, liveMounts } from '../lib/mount/live-tags.js'
 import { findMount, FS_TYPE, readMounts } from '../lib/mount/mountinfo.js'
 import { resolveMountpoint } from '../lib/mount/mountpoint.js'
-import { MNT_DETACH } from '../lib/mount/flags.js'
+import { abortConnection } from '../lib/sys/abort.js'
 import { ExitCode } from './exit-codes.js'
 
-/** @returns the exit code */
-export async function umountCommand(mountpoint: string, { lazy, abort }: { lazy: boolean, abort: boolean }): Promise<number> {
-  const path = resolveMountpoint(mountpoint)
-  const entry = findMount(path)
-  if (entry?.type !== FS_TYPE) throw new UsageError(`${mountpoint} is not a mount of virtiofs-bridge`, 'ENOENT')
-  if (abort) {
-    try {
-      writeFileSync(`/sys/fs/fuse/connections/${entry.minor}/abort`, '1')
-    } catch (error) {
-      throw new UsageError(`cannot abort ${mountpoint}: ${(error as Error).message}`, 'EPERM')
-    }
+/** How long the session may take to end once nothing is mounted any more, in milliseconds. */
+const END_TIMEOUT_MS = 30_000
+
+/**
+ * @param target a mount point, or the tag of a live mount: then everywhere it is mounted
+ * @returns the exit code
+ */
+export async function umountCommand(target: string, { lazy, abort }: { lazy: boolean, abort: boolean }): Promise<number> {
+  const { paths, connection } = resolveTarget(target)
+  if (abort) abortConnection(connection, paths[0]!)
+  for (const path of paths) {
+    let error = await unmountPath(path, lazy ? MNT_DETACH : 0)
+    if (error === -errno.EBUSY && abort) error = await unmountPath(path, MNT_DETACH)
+    if (error < 0) throw unmountError(path, error)
   }
-  let error = await unmountPath(path, lazy ? MNT_DETACH : 0)
-  if (error === -errno.EBUSY && abort) error = await unmountPath(path, MNT_DETACH)
-  if (error < 0) throw unmountError(mountpoint, error)
-  if (!lazy) await untilGone(entry.minor)
+  if (!lazy && placesOf(connection).length === 0) await untilEnded(connection)
   return ExitCode.OK
 }
 
-/** The connection disappears when the bridge has closed it, which is the end of its session. */
-async function untilGone(connection: number): Promise<void> {
-  const deadline = performance.now() + 30_000
-  while (readMounts().some(entry => entry.type === FS_TYPE && entry.minor === connection) && performance.now() < deadline) await sleep(5)
+function placesOf(connection: number): string[] {
+  return readMounts().filter(entry => entry.type === FS_TYPE && entry.minor === connection).map(entry => entry.mountpoint).reverse()
+}
+
+function resolveTarget(target: string): { paths: string[], connection: number } {
+  const path = resolveMountpoint(target)
+  const entry = findMount(path)
+  if (entry?.type === FS_TYPE) return { paths: [path], connection: entry.minor }
+  const live = target.includes('/') ? undefined : findLiveMount(target)
+  const paths = live ? placesOf(live.connection) : []
+  if (!live || paths.length === 0) throw new UsageError(`${target} is not a mount of virtiofs-bridge`, 'ENOENT')
+  return { paths, connection: live.connection }
+}
+
+/** The bridge gives its tag back when the session has ended and everything is freed. */
+async function untilEnded(connection: number): Promise<void> {
+  const deadline = performance.now() + END_TIMEOUT_MS
+  while (liveMounts().some(live => live.connection === connection) && performance.now() < deadline) await sleep(5)
 }

@@ -40,7 +40,7 @@ export class EmulatedTransport implements Transport {
     this.notices = handlers.notices ?? []
     const names = ['VERSION_1', 'RING_INDIRECT_DESC', 'RING_EVENT_IDX']
     this.info = {
-      tag, requestQueues, features: { indirectDesc: true, eventIdx: true },
+      tag, ownTag: false, requestQueues, features: { indirectDesc: true, eventIdx: true },
       featureNames: names, offeredFeatureNames: names, protocolFeatureNames: [], offeredProtocolFeatureNames: [],
     }
   }

@@ -9,6 +9,8 @@ import type { WorkerBackend } from './worker-protocol.js'
 /** What a probe of the device found. */
 export interface DeviceInfo {
   tag: string
+  /** The tag comes from the device and not from its user. */
+  ownTag: boolean
   /** Request queues that the device offers, at least 1. */
   requestQueues: number
   features: RingFeatures

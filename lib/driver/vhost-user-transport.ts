@@ -33,16 +33,19 @@ export class VhostUserTransport implements Transport {
     try {
       const negotiated = await frontend.negotiate()
       let tag = fallbackTag
+      let ownTag = false
       let requestQueues = Math.max(1, negotiated.queueNum - 1)
       if (hasBit(negotiated.protocolFeatures, ProtocolFeature.CONFIG)) {
         const config = parseFsConfig(await frontend.getConfig(0, VirtioFsConfig.SIZE))
         tag = config.tag
+        ownTag = true
         requestQueues = config.numRequestQueues
       }
       if (negotiated.queueNum > 0) requestQueues = Math.min(requestQueues, negotiated.queueNum - 1)
       if (requestQueues < 1) throw new UsageError(`virtio-fs device "${tag}" has no request queue`)
       return new VhostUserTransport(frontend, {
         tag,
+        ownTag,
         requestQueues,
         features: {
           indirectDesc: hasBit(negotiated.features, Feature.RING_INDIRECT_DESC),

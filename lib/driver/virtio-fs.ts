@@ -57,6 +57,8 @@ interface Events {
   gone: [reason: string]
   /** A queue worker failed: nobody answers the requests that it held, so the connection must be aborted. */
   crashed: []
+  /** Everything is freed. */
+  ended: []
 }
 
 export class VirtioFs extends EventEmitter<Events> {
@@ -287,6 +289,7 @@ export class VirtioFs extends EventEmitter<Events> {
     for (const worker of workers) await worker.end()
     this.event('freed')
     await this.#resources.dispose()
+    this.emit('ended')
   }
 
   /** Resolves when the file system is unmounted. */

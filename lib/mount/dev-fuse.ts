@@ -10,7 +10,7 @@ import { cloneFuse, isNotMounted, mountFileSystem, openFuse, unmountFileSystem }
 import { recvmsg, socketpair } from '../sys/socket.js'
 import { abortConnection } from '../sys/abort.js'
 import { MNT_DETACH } from './flags.js'
-import { findMount, FS_TYPE } from './mountinfo.js'
+import { findMount, FS_TYPE, readMounts, type MountEntry } from './mountinfo.js'
 import { mountFlagNames } from './options.js'
 
 export interface KernelMountOptions {
@@ -62,15 +62,23 @@ export class KernelMount {
     }
   }
 
-  /** Whether the mount point still carries this mount. */
+  /** Whether it is mounted anywhere. */
   get mounted(): boolean {
-    const entry = findMount(this.mountpoint)
-    return entry?.type === FS_TYPE && entry.minor === this.connection
+    return this.#places().length > 0
   }
 
-  /** Unmounts. @param lazy detach now, end when the last user is gone @returns 0 or −errno */
-  unmount(lazy = false): Promise<number> {
-    return unmountPath(this.mountpoint, lazy ? MNT_DETACH : 0, this.#root)
+  /** Unmounts it, wherever it is mounted. @param lazy detach now, end when the last user is gone @returns 0 or −errno */
+  async unmount(lazy = false): Promise<number> {
+    for (const { mountpoint } of this.#places()) {
+      const error = await unmountPath(mountpoint, lazy ? MNT_DETACH : 0, this.#root)
+      if (error < 0) return error
+    }
+    return 0
+  }
+
+  /** Every place where this session is mounted, the latest first. */
+  #places(): MountEntry[] {
+    return readMounts().filter(entry => entry.type === FS_TYPE && entry.minor === this.connection).reverse()
   }
 
   /**

@@ -3,13 +3,15 @@ import { EventEmitter } from 'node:events'
 import type { FaultControl } from '../device/faults.js'
 import { errno, UsageError } from '../errors.js'
 import type { InitAnswer } from '../fuse/init.js'
+import type { Transport } from '../driver/transport.js'
 import { VirtioFs } from '../driver/virtio-fs.js'
 import { WorkerHandle } from '../driver/worker-handle.js'
 import { KernelMount, unmountError } from './dev-fuse.js'
 import { probeDevice } from './device.js'
 import { prepareMountpoint } from './mountpoint.js'
 import { pollMicroseconds, type MountOptions } from './options.js'
-import { parseSource } from './source.js'
+import { LiveTag } from './live-tags.js'
+import { parseSource, type Source } from './source.js'
 
 export interface MountRequest {
   /** A directory, `unix:PATH`, a socket, or a tag with `options.socket`. */
@@ -115,6 +117,32 @@ function checkRights(options: MountOptions): { allowOther: boolean, defaultPermi
 }
 
 /**
+ * Reaches the device and takes its tag, which no other process may have. A tag that nobody chose
+ * gives way to one that is in use.
+ */
+async function claimDevice(source: Source, options: MountOptions, faults: FaultControl | undefined): Promise<{ transport: Transport, live: LiveTag }> {
+  const chosen = options.tag !== undefined || options.socket !== undefined
+  if (source.kind === 'socket') {
+    const transport = await probeDevice(source, options)
+    try {
+      const live = chosen || transport.info.ownTag ? LiveTag.claim(transport.info.tag) : LiveTag.claimLike(transport.info.tag)
+      transport.info.tag = live.tag
+      return { transport, live }
+    } catch (error) {
+      await transport.close()
+      throw error
+    }
+  }
+  const live = chosen ? LiveTag.claim(source.tag) : LiveTag.claimLike(source.tag)
+  try {
+    return { transport: await probeDevice({ ...source, tag: live.tag }, options, faults), live }
+  } catch (error) {
+    live.release()
+    throw error
+  }
+}
+
+/**
  * Mounts a virtio-fs device on the host. The mount is usable when this resolves, also by
  * synchronous calls of this process: requests are served by threads of their own.
  *
@@ -129,7 +157,7 @@ export async function mount({ source, mountpoint, options = {}, faults }: MountR
     throw new UsageError(`queue_size is ${queueSize}, expected a power of two from 4 to 1024`)
   }
   const worker = new WorkerHandle(0)
-  const transport = await probeDevice(parsed, options, faults).catch(async error => {
+  const { transport, live } = await claimDevice(parsed, options, faults).catch(async error => {
     await worker.end()
     throw error
   })
@@ -139,7 +167,12 @@ export async function mount({ source, mountpoint, options = {}, faults }: MountR
     pollUs: pollMicroseconds(options.poll),
     timeoutMs: (options.timeout ?? DEFAULT_TIMEOUT_S) * 1000,
     traceJson: options.traceJson,
-  }, worker)
+  }, worker).catch(error => {
+    live.release()
+    throw error
+  })
+  fs.once('gone', () => live.release())
+  fs.once('ended', () => live.release())
   let kernel: KernelMount
   try {
     kernel = await KernelMount.mount({
@@ -153,6 +186,7 @@ export async function mount({ source, mountpoint, options = {}, faults }: MountR
     await fs.start(kernel, { defaultPermissions: rights.defaultPermissions })
     // a delay must not hold up the queue's own thread
     if (faults) await fs.transport.poolReady?.()
+    live.describe({ source, mountpoint: target.path, connection: kernel.connection })
     return new Mount(source, fs, kernel)
   } catch (error) {
     await kernel.unmount(true)

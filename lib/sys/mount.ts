@@ -44,6 +44,17 @@ export async function mountFileSystem(source: string, target: string, type: stri
   check(await c_mount(source, target, type, flags, data), 'mount', `${type} on ${target}`)
 }
 
+const MS_RDONLY = 1
+const MS_REMOUNT = 32
+const MS_BIND = 4096
+
+/** Makes a mounted tree visible at a second place. @throws SyscallError */
+export async function bindMount(source: string, target: string, readonly: boolean): Promise<void> {
+  check(await c_mount(source, target, null, MS_BIND, null), 'mount', `${source} on ${target}`)
+  // a bind mount takes its flags only from a second call
+  if (readonly) check(await c_mount(null, target, null, MS_REMOUNT | MS_BIND | MS_RDONLY, null), 'mount', `${target} read-only`)
+}
+
 /** umount2(2) on the thread pool, for it writes back what is dirty and so waits for our own workers. @returns 0 or −errno */
 export function unmountFileSystem(target: string, flags: number): Promise<number> {
   return c_umount2(target, flags)

@@ -1,0 +1,141 @@
+/**
+ * Tags in use on this machine, across processes: one locked file each in the runtime directory.
+ * The lock is the kernel's, so the tag of a process that has died is free at once, whatever its
+ * file says.
+ */
+import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, unlinkSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { errno, SyscallError } from '../errors.js'
+import { TagInUseError } from '../driver/tag-registry.js'
+import { flock, LOCK_EX, LOCK_NB, LOCK_SH } from '../sys/lock.js'
+import { runtimeDir } from './runtime-dir.js'
+
+/** What the file of a live tag says. */
+export interface LiveMount {
+  tag: string
+  pid: number
+  source: string
+  mountpoint: string
+  /** Number under /sys/fs/fuse/connections; the minor of every mount that shares the session. */
+  connection: number
+}
+
+function directory(): string {
+  const path = join(runtimeDir(), 'tags')
+  mkdirSync(path, { recursive: true, mode: 0o700 })
+  return path
+}
+
+/** No tag makes a path of its own: every byte but letters, digits, - and _ is escaped. */
+function fileOf(tag: string): string {
+  return join(directory(), Buffer.from(tag).toString('latin1').replace(/[^\w-]/g, c => `%${c.charCodeAt(0).toString(16).padStart(2, '0')}`))
+}
+
+/** A tag that this process owns until it is released or the process ends. */
+export class LiveTag {
+  readonly tag: string
+  readonly #path: string
+  readonly #fd: number
+  #released = false
+
+  private constructor(tag: string, path: string, fd: number) {
+    this.tag = tag
+    this.#path = path
+    this.#fd = fd
+  }
+
+  /**
+   * Takes a tag for this process.
+   * @throws TagInUseError (EEXIST) when a live process has it
+   */
+  static claim(tag: string): LiveTag {
+    const path = fileOf(tag)
+    for (;;) {
+      const fd = openSync(path, 'a+', 0o600)
+      const error = flock(fd, LOCK_EX | LOCK_NB)
+      if (error < 0) {
+        closeSync(fd)
+        if (error === -errno.EAGAIN) throw new TagInUseError(tag)
+        throw new SyscallError('flock', -error, path)
+      }
+      // the last owner may have removed the file between our open and our lock
+      if (sameFile(fd, path)) return new LiveTag(tag, path, fd)
+      closeSync(fd)
+    }
+  }
+
+  /** Takes a tag like this one: itself, or the first of TAG-2, TAG-3 … that is free. */
+  static claimLike(tag: string): LiveTag {
+    for (let n = 1; ; n++) {
+      const suffix = n === 1 ? '' : `-${n}`
+      try {
+        return LiveTag.claim(cut(tag, 36 - suffix.length) + suffix)
+      } catch (error) {
+        if (!(error instanceof TagInUseError)) throw error
+      }
+    }
+  }
+
+  /** Says what is mounted, for those who look. */
+  describe(mount: Omit<LiveMount, 'tag' | 'pid'>): void {
+    ftruncateSync(this.#fd, 0)
+    writeSync(this.#fd, JSON.stringify({ tag: this.tag, pid: process.pid, ...mount } satisfies LiveMount))
+  }
+
+  /** Gives the tag back. May be called twice. */
+  release(): void {
+    if (this.#released) return
+    this.#released = true
+    try {
+      unlinkSync(this.#path)
+    } finally {
+      closeSync(this.#fd)
+    }
+  }
+}
+
+function cut(tag: string, bytes: number): string {
+  const characters = [...tag]
+  while (Buffer.byteLength(characters.join('')) > bytes) characters.pop()
+  return characters.join('')
+}
+
+function sameFile(fd: number, path: string): boolean {
+  try {
+    const there = statSync(path, { bigint: true })
+    const here = fstatSync(fd, { bigint: true })
+    return there.ino === here.ino && there.dev === here.dev
+  } catch {
+    return false
+  }
+}
+
+/** The live mount of a tag, or undefined. A file that nobody has locked is left over: it is removed. */
+export function findLiveMount(tag: string): LiveMount | undefined {
+  return readLive(fileOf(tag))
+}
+
+/** All live mounts of this user. */
+export function liveMounts(): LiveMount[] {
+  const dir = directory()
+  return readdirSync(dir).map(name => readLive(join(dir, name))).filter(mount => mount !== undefined)
+}
+
+function readLive(path: string): LiveMount | undefined {
+  let fd
+  try {
+    fd = openSync(path, 'r')
+  } catch {
+    return undefined
+  }
+  try {
+    if (flock(fd, LOCK_SH | LOCK_NB) === 0) {
+      if (sameFile(fd, path)) unlinkSync(path)
+      return undefined
+    }
+    const text = readFileSync(fd, 'utf8')
+    return text === '' ? undefined : JSON.parse(text) as LiveMount
+  } finally {
+    closeSync(fd)
+  }
+}
