@@ -66,6 +66,8 @@ export function forgetReply(view: DataView, opcode: number, out: number, payload
       const end = payload + payloadBytes
       for (let at = payload; at + FuseDirentplus.SIZE <= end;) {
         const nameBytes = view.getUint32(at + FuseEntryOut.SIZE + FuseDirent.namelen, true)
+        // the list ends with an entry that is cut off, as for parse_dirplusfile; only then is the size one of 31 bits
+        if (nameBytes === 0 || nameBytes > end - at || at + direntSize(FuseDirentplus.SIZE, nameBytes) > end) return
         // . and .. are not looked up (fuse_direntplus_link)
         if (!isDot(view, at + FuseDirentplus.SIZE, nameBytes)) forgetOne(view, at + FuseEntryOut.nodeid, sink)
         at += direntSize(FuseDirentplus.SIZE, nameBytes)
