@@ -2,11 +2,15 @@
 import type { Check, Group } from './check.js'
 import { append } from './append.js'
 import { chmodChown } from './chmod-chown.js'
+import { directories } from './directories.js'
 import { hardLinks } from './hard-links.js'
 import { openFlags } from './open-flags.js'
+import { permissions } from './permissions.js'
 import { readWrite } from './read-write.js'
+import { readingDirectories } from './readdir.js'
 import { renames } from './rename.js'
 import { rename2 } from './rename2.js'
+import { specialFiles } from './special-files.js'
 import { symlinks } from './symlinks.js'
 import { times } from './times.js'
 import { truncating } from './truncate.js'
@@ -14,6 +18,7 @@ import { unlinkOpen } from './unlink-open.js'
 
 const groups: readonly Group[] = [
   openFlags, readWrite, append, truncating, times, chmodChown, hardLinks, symlinks, renames, rename2, unlinkOpen,
+  directories, readingDirectories, specialFiles, permissions,
 ]
 
 export const table: readonly Check[] = groups.flatMap(({ noun, checks }) => checks.map(check => ({ ...check, name: `${noun}: ${check.name}` })))
