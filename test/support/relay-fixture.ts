@@ -19,6 +19,8 @@ export interface RelayOptions {
   indirectDesc?: boolean
   eventIdx?: boolean
   init?: Partial<InitPolicy>
+  /** The class to test, when it is not the real one but has a module of it replaced. */
+  queueClass?: typeof RequestQueue
 }
 
 export class RelayFixture {
@@ -45,7 +47,7 @@ export class RelayFixture {
     this.counters = workerCounters(allocateCounters(1), 0)
     this.hiprio = new HiprioQueue(this.region, this.plan, this.features, this.counters, () => { this.hiprioNotified++ })
     const init = { maxWrite: 1 << 20, maxBackground: 28, defaultPermissions: true, ...options.init }
-    this.queue = new RequestQueue(this.region, this.plan.workers[0]!, this.features, this.fuse.fd, this.counters, this.hiprio, init, {
+    this.queue = new (options.queueClass ?? RequestQueue)(this.region, this.plan.workers[0]!, this.features, this.fuse.fd, this.counters, this.hiprio, init, {
       initAnswered: error => { this.inits.push(error) },
       destroyed: () => { this.destroyed++ },
       interrupted: (low, high) => { this.interrupted.push((BigInt(high) << 32n) | BigInt(low)) },
