@@ -10,7 +10,7 @@ export async function runMount(request: MountRequest, foreground: boolean): Prom
   // a word and not a path: the tag of a live mount, perhaps
   if (!source.includes('/') && !source.startsWith('unix:') && options.socket === undefined) {
     const { findShared, shareMount } = await import('../lib/mount/share.js')
-    const live = findShared(source, options)
+    const live = await findShared(source, options)
     if (live) {
       await shareMount(live, mountpoint, options)
       return ExitCode.OK

@@ -17,7 +17,7 @@ const END_TIMEOUT_MS = 30_000
  * @returns the exit code
  */
 export async function umountCommand(target: string, { lazy, abort }: { lazy: boolean, abort: boolean }): Promise<number> {
-  const { paths, connection } = resolveTarget(target)
+  const { paths, connection } = await resolveTarget(target)
   if (abort) abortConnection(connection, paths[0]!)
   for (const path of paths) {
     let error = await unmountPath(path, lazy ? MNT_DETACH : 0)
@@ -32,11 +32,11 @@ function placesOf(connection: number): string[] {
   return readMounts().filter(entry => entry.type === FS_TYPE && entry.minor === connection).map(entry => entry.mountpoint).reverse()
 }
 
-function resolveTarget(target: string): { paths: string[], connection: number } {
+async function resolveTarget(target: string): Promise<{ paths: string[], connection: number }> {
   const path = resolveMountpoint(target)
   const entry = findMount(path)
   if (entry?.type === FS_TYPE) return { paths: [path], connection: entry.minor }
-  const live = target.includes('/') ? undefined : findLiveMount(target)
+  const live = target.includes('/') ? undefined : await findLiveMount(target)
   const paths = live ? placesOf(live.connection) : []
   if (!live || paths.length === 0) throw new UsageError(`${target} is not a mount of virtiofs-bridge`, 'ENOENT')
   return { paths, connection: live.connection }

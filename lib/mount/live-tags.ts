@@ -5,6 +5,7 @@
  */
 import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, unlinkSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { errno, SyscallError } from '../errors.js'
 import { TagInUseError } from '../driver/tag-registry.js'
 import { flock, LOCK_EX, LOCK_NB, LOCK_SH } from '../sys/lock.js'
@@ -110,18 +111,30 @@ function sameFile(fd: number, path: string): boolean {
   }
 }
 
-/** The live mount of a tag, or undefined. A file that nobody has locked is left over: it is removed. */
-export function findLiveMount(tag: string): LiveMount | undefined {
-  return readLive(fileOf(tag))
+/** How long the owner of a tag may take to mount, in milliseconds. */
+const START_TIMEOUT_MS = 30_000
+
+/**
+ * The live mount of a tag, or undefined; one that is just being mounted is waited for. A file that
+ * nobody has locked is left over: it is removed.
+ */
+export async function findLiveMount(tag: string): Promise<LiveMount | undefined> {
+  const path = fileOf(tag)
+  const deadline = performance.now() + START_TIMEOUT_MS
+  for (let live = readLive(path); ; live = readLive(path)) {
+    if (live !== 'starting') return live
+    if (performance.now() > deadline) return undefined
+    await sleep(10)
+  }
 }
 
 /** All live mounts of this user. */
 export function liveMounts(): LiveMount[] {
   const dir = directory()
-  return readdirSync(dir).map(name => readLive(join(dir, name))).filter(mount => mount !== undefined)
+  return readdirSync(dir).map(name => readLive(join(dir, name))).filter(live => live !== undefined && live !== 'starting')
 }
 
-function readLive(path: string): LiveMount | undefined {
+function readLive(path: string): LiveMount | 'starting' | undefined {
   let fd
   try {
     fd = openSync(path, 'r')
@@ -134,7 +147,7 @@ function readLive(path: string): LiveMount | undefined {
       return undefined
     }
     const text = readFileSync(fd, 'utf8')
-    return text === '' ? undefined : JSON.parse(text) as LiveMount
+    return text === '' ? 'starting' : JSON.parse(text) as LiveMount
   } finally {
     closeSync(fd)
   }

@@ -13,9 +13,9 @@ import { prepareMountpoint } from './mountpoint.js'
 import type { MountOptions } from './options.js'
 
 /** The live mount that a source names, when it is a tag and nothing else. */
-export function findShared(source: string, options: MountOptions): LiveMount | undefined {
+export async function findShared(source: string, options: MountOptions): Promise<LiveMount | undefined> {
   if (source.includes('/') || source.startsWith('unix:') || options.socket !== undefined || existsSync(source)) return undefined
-  return findLiveMount(source)
+  return await findLiveMount(source)
 }
 
 /**
