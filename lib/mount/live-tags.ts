@@ -32,6 +32,8 @@ function fileOf(tag: string): string {
   return join(directory(), Buffer.from(tag).toString('latin1').replace(/[^\w-]/g, c => `%${c.charCodeAt(0).toString(16).padStart(2, '0')}`))
 }
 
+const LOOKING_TRIES = 5
+
 /** A tag that this process owns until it is released or the process ends. */
 export class LiveTag {
   readonly tag: string
@@ -49,15 +51,18 @@ export class LiveTag {
    * Takes a tag for this process.
    * @throws TagInUseError (EEXIST) when a live process has it
    */
-  static claim(tag: string): LiveTag {
+  static async claim(tag: string): Promise<LiveTag> {
     const path = fileOf(tag)
-    for (;;) {
+    for (let tries = 0; ;) {
       const fd = openSync(path, 'a+', 0o600)
       const error = flock(fd, LOCK_EX | LOCK_NB)
       if (error < 0) {
         closeSync(fd)
-        if (error === -errno.EAGAIN) throw new TagInUseError(tag)
-        throw new SyscallError('flock', -error, path)
+        if (error !== -errno.EAGAIN) throw new SyscallError('flock', -error, path)
+        // somebody who only looks has the lock for a moment
+        if (++tries > LOOKING_TRIES) throw new TagInUseError(tag)
+        await sleep(2)
+        continue
       }
       // the last owner may have removed the file between our open and our lock
       if (sameFile(fd, path)) return new LiveTag(tag, path, fd)
@@ -66,11 +71,11 @@ export class LiveTag {
   }
 
   /** Takes a tag like this one: itself, or the first of TAG-2, TAG-3 … that is free. */
-  static claimLike(tag: string): LiveTag {
+  static async claimLike(tag: string): Promise<LiveTag> {
     for (let n = 1; ; n++) {
       const suffix = n === 1 ? '' : `-${n}`
       try {
-        return LiveTag.claim(cut(tag, 36 - suffix.length) + suffix)
+        return await LiveTag.claim(cut(tag, 36 - suffix.length) + suffix)
       } catch (error) {
         if (!(error instanceof TagInUseError)) throw error
       }

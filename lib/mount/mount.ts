@@ -125,7 +125,7 @@ async function claimDevice(source: Source, options: MountOptions, faults: FaultC
   if (source.kind === 'socket') {
     const transport = await probeDevice(source, options)
     try {
-      const live = chosen || transport.info.ownTag ? LiveTag.claim(transport.info.tag) : LiveTag.claimLike(transport.info.tag)
+      const live = chosen || transport.info.ownTag ? await LiveTag.claim(transport.info.tag) : await LiveTag.claimLike(transport.info.tag)
       transport.info.tag = live.tag
       return { transport, live }
     } catch (error) {
@@ -133,7 +133,7 @@ async function claimDevice(source: Source, options: MountOptions, faults: FaultC
       throw error
     }
   }
-  const live = chosen ? LiveTag.claim(source.tag) : LiveTag.claimLike(source.tag)
+  const live = chosen ? await LiveTag.claim(source.tag) : await LiveTag.claimLike(source.tag)
   try {
     return { transport: await probeDevice({ ...source, tag: live.tag }, options, faults), live }
   } catch (error) {
