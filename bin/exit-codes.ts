@@ -10,7 +10,7 @@ const PERMISSION_CODES = new Set(['EPERM', 'EACCES'])
 /** The exit code for something that was thrown. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError) return error.code === 'EINVAL' || PERMISSION_CODES.has(error.code) ? ExitCode.USAGE : ExitCode.FAILURE
-  if (error instanceof SyscallError || (error as NodeJS.ErrnoException).syscall !== undefined) {
+  if (error instanceof SyscallError || (error as NodeJS.ErrnoException | undefined)?.syscall !== undefined) {
     const { code } = error as NodeJS.ErrnoException
     return SYSTEM_CODES.has(code ?? '') ? ExitCode.SYSTEM : PERMISSION_CODES.has(code ?? '') ? ExitCode.USAGE : ExitCode.FAILURE
   }

@@ -40,6 +40,7 @@ export class HiprioQueue implements HiprioSink {
   readonly #interrupts = new PairFifo()
   readonly #notify: () => void
   #unique = 0
+  #flushing = false
 
   /** @param notify tells the device that the ring has something new */
   constructor(region: Region, plan: MemoryPlan, features: RingFeatures, counters: Float64Array, notify: () => void) {
@@ -72,7 +73,15 @@ export class HiprioQueue implements HiprioSink {
   }
 
   flush(): void {
-    if (!this.connected || this.parked === 0) return
+    // a device on this thread gives back within `notify`, and `complete` then comes here again
+    if (!this.connected || this.parked === 0 || this.#flushing) return
+    this.#flushing = true
+    while (this.#freeCount > 0 && this.ring.freeCount > 0 && this.parked > 0) this.#fill()
+    this.#flushing = false
+  }
+
+  /** Puts as much on the ring as it holds, and tells the device. */
+  #fill(): void {
     while (this.#freeCount > 0 && this.ring.freeCount > 0 && this.parked > 0) {
       const slot = this.#free[--this.#freeCount]!
       const at = this.#slots + slot * HiprioSlot.SIZE

@@ -121,7 +121,7 @@ export class QueueWorker {
       this.#hiprio!.flush()
     }
     if (this.#fuseOpen) work += this.#requests()
-    if (this.#draining && this.#queue.inFlight === 0) {
+    if (this.#draining && this.#queue.inFlight === 0 && (this.#gone || (this.#hiprio?.ring.inFlight ?? 0) === 0)) {
       this.#draining = false
       this.#post({ type: 'drained' })
     }
@@ -130,7 +130,10 @@ export class QueueWorker {
 
   #completions(): number {
     const count = this.#queue.complete() + (this.#hiprio === undefined ? 0 : this.#hiprio.complete())
-    const broken = this.#queue.ring.broken || this.#hiprio?.ring.broken || this.#emulated?.broken || ''
+    // what a caller that was killed has left is given back: a RELEASE, FORGETs
+    if (this.#queue.ring.kickNeeded()) this.#kick()
+    this.#sink.flush()
+    const broken = this.#queue.ring.broken || this.#hiprio?.ring.broken || this.#emulated?.broken || this.#emulatedHiprio?.broken || ''
     if (broken !== '' && !this.#gone) this.#deviceGone(`the device broke a ring: ${broken}`)
     return count
   }

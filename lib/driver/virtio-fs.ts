@@ -178,8 +178,7 @@ export class VirtioFs extends EventEmitter<Events> {
   }
 
   async #initAnswer(): Promise<InitAnswer> {
-    const event = await this.#within('FUSE_INIT', new Promise<WorkerEvent>((resolve, reject) => {
-      this.once('gone', reason => reject(new PeerGoneError(`${reason} before it answered FUSE_INIT`)))
+    const event = await this.#within('FUSE_INIT', new Promise<WorkerEvent>(resolve => {
       this.#workers[0]!.on('event', event => { if (event.type === 'init') resolve(event) })
     }))
     if (event.type !== 'init') throw new TypeError('not an init event')
@@ -265,10 +264,16 @@ export class VirtioFs extends EventEmitter<Events> {
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new PeerGoneError(`the device did not answer ${what} within ${timeoutMs / 1000} s`, 'ETIMEDOUT')), timeoutMs)
     })
+    let goneListener: (reason: string) => void = () => {}
+    const gone = new Promise<never>((_, reject) => {
+      goneListener = reason => reject(new PeerGoneError(`${reason} before it answered ${what}`))
+      this.once('gone', goneListener)
+    })
     try {
-      return await Promise.race([promise, late])
+      return await Promise.race([promise, late, gone])
     } finally {
       clearTimeout(timer)
+      this.off('gone', goneListener)
     }
   }
 

@@ -71,8 +71,9 @@ const MAX_EMULATED_QUEUES = 16
 function emulate(directory: string, tag: string, options: MountOptions, faults?: FaultControl): Transport {
   const shared = openPassthrough({
     root: directory, cache: options.cache ?? 'auto', writeback: options.writeback ?? false,
-    xattr: (options.xattr ?? false) || (options.posixAcl ?? false), posixAcl: options.posixAcl ?? false,
+    xattr: (options.xattr ?? false) || (options.posixAcl ?? false) || options.xattrmap !== undefined, posixAcl: options.posixAcl ?? false,
     readonly: options.readonly ?? false, allowDirectIo: options.allowDirectIo ?? false, readdirplus: options.readdirplus ?? true,
+    xattrMap: options.xattrmap ?? '',
   })
   const module = new URL('../device/passthrough-handlers.js', import.meta.url).href
   const { notices } = shared

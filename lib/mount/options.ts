@@ -2,6 +2,7 @@
  * Mount options: one table, read by the parser of `-o`, by --help and by the library's checks.
  * Names follow mount(8), virtiofsd and the FUSE tools.
  */
+import { XattrMap } from '../device/passthrough/xattr-map.js'
 import { UsageError } from '../errors.js'
 import * as ms from './flags.js'
 
@@ -27,6 +28,8 @@ export interface MountOptions {
   writeback?: boolean
   xattr?: boolean
   posixAcl?: boolean
+  /** Rules that translate names of attributes, in virtiofsd's language; implies `xattr`. */
+  xattrmap?: string
   allowDirectIo?: boolean
   readdirplus?: boolean
   readonly?: boolean
@@ -76,6 +79,12 @@ function poll(text: string, name: string): 'auto' | 'off' | number {
   return Number(text)
 }
 
+/** @throws UsageError */
+function xattrmap(text: string): string {
+  new XattrMap(text)
+  return text
+}
+
 export const optionTable: readonly OptionRow[] = [
   { name: 'tag', key: 'tag', value: 'TAG', help: 'virtio-fs tag, at most 36 bytes (default: the device\'s, else the last part of the source)' },
   { name: 'socket', key: 'socket', value: 'PATH', help: 'vhost-user socket of the device, when the source is a tag' },
@@ -89,6 +98,7 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'writeback', key: 'writeback', help: 'cache writes in the kernel' },
   { name: 'xattr', key: 'xattr', help: 'extended attributes' },
   { name: 'posix_acl', key: 'posixAcl', help: 'POSIX ACLs; implies xattr' },
+  { name: 'xattrmap', key: 'xattrmap', value: 'RULES', parse: xattrmap, help: 'translate names of extended attributes, as virtiofsd\'s; implies xattr' },
   { name: 'allow_direct_io', key: 'allowDirectIo', help: 'pass O_DIRECT on to the shared directory' },
   { name: 'no_readdirplus', key: 'readdirplus', set: false, help: 'do without READDIRPLUS' },
   { name: 'timeout', key: 'timeout', value: 'SECONDS', parse: seconds, help: 'deadline of each step of mounting and unmounting (default: 10)' },

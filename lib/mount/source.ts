@@ -34,6 +34,7 @@ export function parseSource(source: string, options: MountOptions): Source {
   if (source === '') throw new UsageError('the source is empty')
   const given = options.tag === undefined ? undefined : checkTag(options.tag)
   if (source.startsWith('unix:')) {
+    if (source === 'unix:') throw new UsageError('source unix: has no path')
     const path = resolve(source.slice('unix:'.length))
     return { kind: 'socket', path, tag: given ?? defaultTag(path) }
   }

@@ -50,6 +50,7 @@ function commandLine(c: boolean, directory: string, tag: string, options: MountO
     if (options.xattr || options.posixAcl) list.push('xattr')
     if (options.posixAcl) list.push('posix_acl')
     if (options.readdirplus === false) list.push('no_readdirplus')
+    if (options.xattrmap !== undefined) list.push('xattr', `xattrmap=${options.xattrmap.replace(/[\\,]/g, '\\$&')}`)
     return ['--fd=3', '-o', list.join(','), '-o', `sandbox=${options.sandbox === 'chroot' ? 'chroot' : 'namespace'}`]
   }
   return [
@@ -58,7 +59,7 @@ function commandLine(c: boolean, directory: string, tag: string, options: MountO
     '--inode-file-handles=prefer', '--log-level=error',
     ...(options.writeback ? ['--writeback'] : []), ...(options.xattr ? ['--xattr'] : []), ...(options.posixAcl ? ['--posix-acl'] : []),
     ...(options.allowDirectIo ? ['--allow-direct-io'] : []), ...(options.readdirplus === false ? ['--no-readdirplus'] : []),
-    ...(options.readonly ? ['--readonly'] : []),
+    ...(options.readonly ? ['--readonly'] : []), ...(options.xattrmap === undefined ? [] : [`--xattrmap=${options.xattrmap}`]),
   ]
 }
 

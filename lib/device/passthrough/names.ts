@@ -69,6 +69,15 @@ export class NameBuffer {
     return -errno.EINVAL
   }
 
+  /** Puts bytes before what the last call read. @returns false, having done nothing, when there is no room */
+  prepend(prefix: Uint8Array): boolean {
+    if (this.length + prefix.length >= this.#bytes.length) return false
+    this.#bytes.copyWithin(prefix.length, 0, this.length + 1)
+    this.#bytes.set(prefix)
+    this.length += prefix.length
+    return true
+  }
+
   /** Whether the name is this one. */
   equals(name: string): boolean {
     if (name.length !== this.length) return false

@@ -1,6 +1,7 @@
 /** What the owner of a shared directory can choose; names and meaning are virtiofsd's. */
 import { UsageError } from '../../errors.js'
 import * as abi from '../../fuse/abi.js'
+import { XattrMap } from './xattr-map.js'
 
 export type CachePolicy = 'auto' | 'always' | 'metadata' | 'never'
 
@@ -19,10 +20,13 @@ export interface PassthroughOptions {
   /** Pass O_DIRECT on to the file system below. */
   allowDirectIo: boolean
   readdirplus: boolean
+  /** Rules that translate names of attributes, see XattrMap; empty for none. Needs `xattr`. */
+  xattrMap: string
 }
 
 export const defaultOptions: Omit<PassthroughOptions, 'root'> = {
   cache: 'auto', writeback: false, xattr: true, posixAcl: false, readonly: false, allowDirectIo: false, readdirplus: true,
+  xattrMap: '',
 }
 
 /** A cache policy as the numbers that replies carry. */
@@ -51,5 +55,9 @@ export function cacheRules(policy: CachePolicy): CacheRules {
 export function checkOptions(options: PassthroughOptions): void {
   if (!['auto', 'always', 'metadata', 'never'].includes(options.cache)) throw new UsageError(`cache=${options.cache}: not one of auto, always, metadata, never`)
   if (options.posixAcl && !options.xattr) throw new UsageError('posix_acl needs xattr')
+  if (options.xattrMap !== '') {
+    if (!options.xattr) throw new UsageError('xattrmap needs xattr')
+    new XattrMap(options.xattrMap)
+  }
   if (options.writeback && options.cache === 'never') throw new UsageError('writeback does not go with cache=never')
 }

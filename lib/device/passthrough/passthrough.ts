@@ -2,17 +2,18 @@
 import { errno } from '../../errors.js'
 import { FUSE_COMPAT_SETXATTR_IN_SIZE, FuseInitIn } from '../../fuse/abi.js'
 import { Op, OPCODE_LIMIT, opcodeRow } from '../../fuse/opcodes.js'
+import { scratch } from '../../sys/memory.js'
 import { MAY_BLOCK, NO_REPLY, type DeviceRequest, type Handlers } from '../handlers.js'
 import * as attributes from './attribute-requests.js'
 import * as entries from './entries.js'
+import { CHANGES_FILES, droppingCapabilities } from './file-capabilities.js'
 import * as files from './files.js'
 import { destroy, init } from './init.js'
 import * as namespace from './namespace.js'
+import type { Operation } from './operation.js'
 import type { PassthroughShared } from './shared.js'
 import { Volume } from './volume.js'
 import * as xattrs from './xattrs.js'
-
-type Operation = (volume: Volume, request: DeviceRequest) => number
 
 const noReply: Operation = () => NO_REPLY
 
@@ -98,6 +99,12 @@ export class Passthrough implements Handlers {
   constructor(shared: PassthroughShared) {
     this.#volume = new Volume(shared)
     for (let opcode = 0; opcode < OPCODE_LIMIT; opcode++) this.#table[opcode] = operations[opcode]
+    const capability = this.#volume.xattrMap?.capability
+    if (capability !== undefined) {
+      const name = scratch(capability.length)
+      name.bytes.set(capability)
+      for (const opcode of CHANGES_FILES) this.#table[opcode] = droppingCapabilities(this.#table[opcode]!, name.address)
+    }
     if (shared.options.readonly) for (const opcode of CHANGING) this.#table[opcode] = readonlyRefusal
   }
 

@@ -19,6 +19,7 @@ import { NameBuffer, pathBuffer, ProcPath } from './names.js'
 import { cacheRules, type CacheRules, type PassthroughOptions } from './options.js'
 import type { PassthroughShared } from './shared.js'
 import { StatBuffer, STAT_MASK } from './stat-buffer.js'
+import { XattrMap } from './xattr-map.js'
 
 const NAME_FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT
 const DIRENT_BYTES = 32768
@@ -26,6 +27,8 @@ const DIRENT_BYTES = 32768
 export class Volume {
   readonly options: PassthroughOptions
   readonly rules: CacheRules
+  /** Names of attributes are translated. */
+  readonly xattrMap: XattrMap | undefined
   readonly words: Int32Array
   readonly inodes: InodeTable
   readonly handles: HandleTable
@@ -59,6 +62,7 @@ export class Volume {
     this.dot = dot.address
     this.options = shared.options
     this.rules = cacheRules(shared.options.cache)
+    this.xattrMap = shared.options.xattrMap === '' ? undefined : new XattrMap(shared.options.xattrMap)
     this.words = new Int32Array(viewRegion(shared.address, shared.lengthBytes).view.buffer)
     this.inodes = new InodeTable(this.words, shared.address, shared.layout)
     this.handles = new HandleTable(this.words, shared.layout)

@@ -10,6 +10,7 @@ import { fchmodat, getxattr, listxattr, removexattr, setxattr } from '../../sys/
 import type { DeviceRequest } from '../handlers.js'
 import { Negotiated } from './layout.js'
 import type { Volume } from './volume.js'
+import type { XattrMap } from './xattr-map.js'
 
 const ACL_ACCESS = 'system.posix_acl_access'
 const ACL_DEFAULT = 'system.posix_acl_default'
@@ -18,8 +19,8 @@ const S_ISGID = 0o2000
 const ENOSYS = -errno.ENOSYS
 
 /**
- * Reads the name of an attribute into `volume.name`. An ACL that the kernel does not enforce
- * must not be set through it either.
+ * Reads the name of an attribute into `volume.path`, as the shared tree calls it. An ACL that the
+ * kernel does not enforce must not be set through it either.
  * @returns the offset behind it, or −errno
  */
 function readName(volume: Volume, request: DeviceRequest, offset: number): number {
@@ -27,11 +28,15 @@ function readName(volume: Volume, request: DeviceRequest, offset: number): numbe
   if (end < 0) return end === -errno.ENOENT ? -errno.EINVAL : end
   if (volume.path.length > NAME_MAX) return -errno.ERANGE
   const acl = volume.path.equals(ACL_ACCESS) || volume.path.equals(ACL_DEFAULT)
-  return acl && !volume.negotiated(Negotiated.POSIX_ACL) ? -errno.EOPNOTSUPP : end
+  if (acl && !volume.negotiated(Negotiated.POSIX_ACL)) return -errno.EOPNOTSUPP
+  if (volume.xattrMap === undefined) return end
+  const refused = volume.xattrMap.toServer(volume.path)
+  if (refused < 0) return refused
+  return volume.path.length > NAME_MAX ? -errno.ERANGE : end
 }
 
 /** Pins an inode and sets `procPath` to it. @returns its index, or −errno */
-function pinPath(volume: Volume, nodeid: number): number {
+export function pinPath(volume: Volume, nodeid: number): number {
   const index = volume.inodes.pin(nodeid)
   if (index < 0) return index
   const fd = volume.fd(index)
@@ -79,7 +84,8 @@ export function getXattr(volume: Volume, request: DeviceRequest): number {
   if (!volume.options.xattr) return ENOSYS
   const size = request.args.getUint32(request.argsAt + FuseGetxattrIn.size, true)
   const end = readName(volume, request, FuseGetxattrIn.SIZE)
-  if (end < 0) return end
+  // to a reader a name that a map forbids is one that is not there
+  if (end < 0) return end === -errno.EPERM ? -errno.ENODATA : end
   const index = pinPath(volume, request.nodeid)
   if (index < 0) return index
   const done = getxattr(volume.procPath.address, volume.path.address, request.replyAddress, Math.min(size, request.replyBytes))
@@ -94,8 +100,14 @@ export function listXattr(volume: Volume, request: DeviceRequest): number {
   if (index < 0) return index
   let done = listxattr(volume.procPath.address, request.replyAddress, Math.min(size, request.replyBytes))
   volume.inodes.unpin(index)
+  if (done > 0 && size !== 0 && volume.xattrMap !== undefined) done = toClient(volume.xattrMap, request, done)
   if (done > 0 && size !== 0 && !volume.negotiated(Negotiated.POSIX_ACL)) done = withoutAcls(request, done)
   return replySized(request, size, done)
+}
+
+function toClient(map: XattrMap, request: DeviceRequest, lengthBytes: number): number {
+  const { reply } = request
+  return map.toClient(new Uint8Array(reply.buffer, reply.byteOffset + request.replyAt, lengthBytes), 0, lengthBytes)
 }
 
 /** Removes the names that `readName` refuses from a list in the reply. @returns its length */
