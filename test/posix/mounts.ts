@@ -17,20 +17,47 @@ const MEMORY = '/dev/shm'
 const DISK = tmpdir()
 const ALL = 'xattr,posix_acl'
 
-/** What the Rust virtiofsd cannot do. */
+const KILLPRIV = 'it leaves suid and sgid to the kernel unless started with --killpriv-v2, and the kernel then only looks at writes that it caches'
+const SYS_ADMIN = 'it gives up CAP_SYS_ADMIN unless started with --modcaps=+sys_admin'
+
+/** What neither virtiofsd can do, as it is started. */
+const virtiofsdExceptions: Kind['exceptions'] = {
+  'suid-clearing: O_TRUNC': KILLPRIV,
+  'suid-clearing: sgid without group x goes': KILLPRIV,
+  'xattrs: trusted attributes': SYS_ADMIN,
+  'xattrs: a security attribute': SYS_ADMIN,
+  'o_tmpfile: ': 'it does not answer TMPFILE',
+}
+
 const rustExceptions: Kind['exceptions'] = {
+  ...virtiofsdExceptions,
   'directories: the working directory can be removed': 'it opens by file handle, and that of a removed directory is stale: ESTALE',
 }
 
-/** What the C virtiofsd of QEMU 7.2 cannot do. */
-const cExceptions: Kind['exceptions'] = {}
+const rustUncachedExceptions: Kind['exceptions'] = {
+  ...rustExceptions,
+  'suid-clearing: a write by another user': KILLPRIV,
+  'suid-clearing: also one by its owner': KILLPRIV,
+  'suid-clearing: fstat sees it': KILLPRIV,
+  'suid-clearing: a write after one through a shared mapping': 'no shared mappings without a cache: ENODEV',
+}
+
+const cExceptions: Kind['exceptions'] = {
+  ...virtiofsdExceptions,
+  'setgid-directories: who is not in the group cannot': 'it does not know supplementary groups of the caller',
+}
 
 /** What FUSE itself cannot do with cache=always and writeback, whoever serves. */
 const cachedWriteExceptions: Kind['exceptions'] = {
   'times: reading an old file marks atime': 'pages kept since they were written are read without asking the server, and FUSE keeps no atime of its own',
 }
 
-function emulated(options: string, { parent = MEMORY, exceptions = {} }: Partial<Kind> = {}): Kind {
+/** What no server can do when the kernel leaves suid and sgid to it. */
+const killprivExceptions: Kind['exceptions'] = {
+  'suid-clearing: and stays with a write by who is': 'a WRITE does not say the supplementary groups of its caller; the bit goes, which is the safe side',
+}
+
+function emulated(options: string, { parent = MEMORY, exceptions = killprivExceptions }: Partial<Kind> = {}): Kind {
   return { name: `emulated device, ${options}${parent === DISK ? ', on disk' : ''}`, parent, options: `${ALL},${options}`, exceptions }
 }
 
@@ -49,12 +76,12 @@ export const kinds: readonly Kind[] = [
   emulated('cache=never'),
   emulated('cache=auto,queues=4'),
   emulated('cache=never,queues=4'),
-  emulated('cache=auto,writeback'),
+  emulated('cache=auto,writeback', { exceptions: {} }),
   emulated('cache=always,writeback,queues=4', { exceptions: cachedWriteExceptions }),
   emulated('cache=auto,allow_direct_io'),
   emulated('cache=auto,no_readdirplus'),
   emulated('cache=auto', { parent: DISK }),
   ...virtiofsd('virtiofsd-rust', 'cache=auto', rustExceptions),
-  ...virtiofsd('virtiofsd-rust', 'cache=never', rustExceptions),
+  ...virtiofsd('virtiofsd-rust', 'cache=never', rustUncachedExceptions),
   ...virtiofsd('virtiofsd-c', 'cache=auto', cExceptions),
 ]

@@ -1,7 +1,9 @@
 /** All checks, under the name of their group and their own. */
 import type { Check, Group } from './check.js'
+import { acls } from './acls.js'
 import { append } from './append.js'
 import { chmodChown } from './chmod-chown.js'
+import { setgidDirectories, suidClearing, umasks } from './creation-modes.js'
 import { directories } from './directories.js'
 import { hardLinks } from './hard-links.js'
 import { openFlags } from './open-flags.js'
@@ -13,12 +15,15 @@ import { rename2 } from './rename2.js'
 import { specialFiles } from './special-files.js'
 import { symlinks } from './symlinks.js'
 import { times } from './times.js'
+import { tmpfiles } from './tmpfiles.js'
 import { truncating } from './truncate.js'
 import { unlinkOpen } from './unlink-open.js'
+import { xattrs } from './xattrs.js'
 
 const groups: readonly Group[] = [
   openFlags, readWrite, append, truncating, times, chmodChown, hardLinks, symlinks, renames, rename2, unlinkOpen,
   directories, readingDirectories, specialFiles, permissions,
+  umasks, setgidDirectories, suidClearing, xattrs, acls, tmpfiles,
 ]
 
 export const table: readonly Check[] = groups.flatMap(({ noun, checks }) => checks.map(check => ({ ...check, name: `${noun}: ${check.name}` })))

@@ -100,7 +100,8 @@ export async function mountDirectory(parent: string, options: string): Promise<P
     }
   }
   const umount = async (...flags: string[]): Promise<boolean> => {
-    const program = spawn('umount', [...flags, mountpoint], { stdio: 'ignore' })
+    const program = spawn('umount', [...flags, mountpoint], { stdio: ['ignore', 'ignore', 'pipe'] })
+    program.stderr.on('data', chunk => { said += chunk })
     const code = await inTime(ended(program), END_MS)
     if (code === undefined) program.kill('SIGKILL')
     return code === 0
