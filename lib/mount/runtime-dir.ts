@@ -7,7 +7,7 @@ import { UsageError } from '../errors.js'
 /** @throws UsageError when somebody else owns it */
 export function runtimeDir(): string {
   const uid = process.getuid!()
-  const base = process.env['XDG_RUNTIME_DIR'] ?? (uid === 0 ? '/run' : tmpdir())
+  const base = process.env['XDG_RUNTIME_DIR'] || (uid === 0 ? '/run' : tmpdir())
   const path = join(base, base === tmpdir() ? `virtiofs-bridge-${uid}` : 'virtiofs-bridge')
   mkdirSync(path, { recursive: true, mode: 0o700 })
   const stat = lstatSync(path)
