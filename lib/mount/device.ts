@@ -11,6 +11,9 @@ import type { MountOptions } from './options.js'
 import type { Source } from './source.js'
 import { Virtiofsd } from './virtiofsd.js'
 
+/** Options of who may do and see what in a shared directory: a backend that we do not start would not know of them. */
+const PROTECTIVE = [['xattrmap', 'xattrmap']] as const
+
 /**
  * Reaches the device that a source names.
  *
@@ -20,6 +23,8 @@ export async function probeDevice(source: Source, options: MountOptions, faults?
   if (faults && (source.kind === 'socket' || options.backend)) throw new UsageError('faults need the emulated device')
   if (source.kind === 'socket') {
     if (options.backend !== undefined) throw new UsageError('backend=virtiofsd needs a directory as its source, not a socket')
+    const protective = PROTECTIVE.find(([, key]) => options[key] !== undefined)
+    if (protective) throw new UsageError(`option ${protective[0]} needs a directory as its source: a backend that runs already has its own`)
     return await VhostUserTransport.probe(VhostUserFrontend.connect(source.path), source.tag)
   }
   return options.backend === 'virtiofsd' ? await startVirtiofsd(source.path, source.tag, options) : emulate(source.path, source.tag, options, faults)

@@ -25,6 +25,7 @@ t.test('every option of the table, by an example of it', async t => {
     virtiofsd: ['virtiofsd=/opt/v', 'virtiofsd', '/opt/v'], sandbox: ['sandbox=chroot', 'sandbox', 'chroot'], queues: ['queues=4', 'queues', 4],
     queue_size: ['queue_size=1024', 'queueSize', 1024], poll: ['poll=50', 'poll', 50], cache: ['cache=never', 'cache', 'never'],
     writeback: ['writeback', 'writeback', true], xattr: ['xattr', 'xattr', true], posix_acl: ['posix_acl', 'posixAcl', true],
+    xattrmap: ['xattrmap=:map::user.virtiofs.:', 'xattrmap', ':map::user.virtiofs.:'],
     allow_direct_io: ['allow_direct_io', 'allowDirectIo', true], no_readdirplus: ['no_readdirplus', 'readdirplus', false],
     timeout: ['timeout=2.5', 'timeout', 2.5], trace_json: ['trace_json=/tmp/t', 'traceJson', '/tmp/t'], fsname: ['fsname=host:/dir', 'fsname', 'host:/dir'],
     allow_other: ['allow_other', 'allowOther', true], no_allow_other: ['no_allow_other', 'allowOther', false],
@@ -73,6 +74,7 @@ t.test('unknown and bad values are refused, and say what was wrong', async t => 
   }
   for (const value of ['on', '-1', '1.5', '2us']) t.match(refused(`poll=${value}`), /auto, off or microseconds/)
   for (const value of ['0', '-1', 'soon', '86401', 'NaN', 'Infinity']) t.match(refused(`timeout=${value}`), /seconds/)
+  t.match(refused('xattrmap=:ok:all::'), /xattrmap=:ok:all::: rule 1 is incomplete/)
   t.match(refused('cache=sometimes'), /expected auto, always, metadata, never/)
 })
 
