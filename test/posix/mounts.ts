@@ -19,6 +19,7 @@ const ALL = 'xattr,posix_acl'
 
 const KILLPRIV = 'it leaves suid and sgid to the kernel unless started with --killpriv-v2, and the kernel then only looks at writes that it caches'
 const SYS_ADMIN = 'it gives up CAP_SYS_ADMIN unless started with --modcaps=+sys_admin'
+const UNCACHED = 'without a cache it opens for direct I/O alone: ENODEV'
 
 /** What neither virtiofsd can do, as it is started. */
 const virtiofsdExceptions: Kind['exceptions'] = {
@@ -39,7 +40,8 @@ const rustUncachedExceptions: Kind['exceptions'] = {
   'suid-clearing: a write by another user': KILLPRIV,
   'suid-clearing: also one by its owner': KILLPRIV,
   'suid-clearing: fstat sees it': KILLPRIV,
-  'suid-clearing: a write after one through a shared mapping': 'no shared mappings without a cache: ENODEV',
+  'suid-clearing: a write after one through a shared mapping': UNCACHED,
+  'shared-mappings: ': UNCACHED,
 }
 
 const cExceptions: Kind['exceptions'] = {
