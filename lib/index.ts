@@ -1,6 +1,12 @@
 /** virtiofs-bridge: the public API. Nothing else is exported from the package. */
-export { mount, Mount, type MountRequest, type UnmountOptions } from './mount/mount.js'
+export { mount, Mount, type MountRequest, type ServedMountRequest, type UnmountOptions } from './mount/mount.js'
 export type { MountOptions } from './mount/options.js'
 export type { InitAnswer } from './fuse/init.js'
 export { FaultControl } from './device/faults.js'
+export { bytesToString, stringToBytes } from './device/byte-string.js'
+export {
+  FileSystem, FuseError, type Attributes, type Caller, type Changes, type Created, type DirectoryEntry, type Entry, type ErrnoName, type Kernel,
+  type Opened, type OptionalFlag, type Statistics, type Timeouts, type Timestamp,
+} from './device/file-system.js'
+export { serveDevice, type ServedDevice, type ServeOptions } from './device/serve.js'
 export { PeerGoneError, ProtocolError, SyscallError, UsageError } from './errors.js'

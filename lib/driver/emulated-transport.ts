@@ -17,6 +17,8 @@ export interface HandlersSource {
   notices?: readonly string[]
   /** FUSE_INTERRUPTs, when the handlers look at them too. */
   interrupts?: SharedArrayBuffer
+  /** False: one instance, on the one queue's own thread, executes everything. */
+  pool?: boolean
   /** After every worker has ended. */
   close(): void
 }
@@ -46,14 +48,14 @@ export class EmulatedTransport implements Transport {
   }
 
   async start({ address, plan, wakeFds, sleepFlags }: DeviceMemory): Promise<WorkerBackend[]> {
-    const { module, data } = this.#handlers
+    const { module, data, pool = true } = this.#handlers
     const layouts = plan.workers.map(worker => worker.ring)
     // a cell for every chain that can be in flight, so that neither queue can be full
     const jobs = allocateSharedQueue(powerOfTwo(layouts.reduce((sum, ring) => sum + ring.size, 0)))
     const done = layouts.map(ring => allocateSharedQueue(powerOfTwo(ring.size)))
     const interrupts = this.#handlers.interrupts ?? allocateInterrupts()
     const state = new SharedArrayBuffer(POOL_STATE_BYTES)
-    this.#pool = new Pool({
+    if (pool) this.#pool = new Pool({
       module, data, memoryAddress: address, memoryBytes: plan.lengthBytes, layouts, features: this.info.features,
       jobs, done, interrupts, wakeFds, sleepFlags, state,
     })

@@ -1,10 +1,12 @@
 /** From a source to a probed device: which transport, and what has to be started for it. */
-import { EmulatedTransport } from '../driver/emulated-transport.js'
+import { EmulatedTransport, type HandlersSource } from '../driver/emulated-transport.js'
 import type { Transport } from '../driver/transport.js'
 import { VhostUserTransport } from '../driver/vhost-user-transport.js'
 import type { FaultControl, FaultsData } from '../device/faults.js'
+import type { ServedData } from '../device/file-system-handlers.js'
 import { allocateInterrupts } from '../device/interrupts.js'
 import { closePassthrough, openPassthrough } from '../device/passthrough/shared.js'
+import type { ServedDevice } from '../device/serve.js'
 import { PeerGoneError, UsageError } from '../errors.js'
 import { VhostUserFrontend } from '../vhost-user/frontend.js'
 import type { MountOptions } from './options.js'
@@ -27,6 +29,7 @@ export async function probeDevice(source: Source, options: MountOptions, faults?
     if (protective) throw new UsageError(`option ${protective[0]} needs a directory as its source: a backend that runs already has its own`)
     return await VhostUserTransport.probe(VhostUserFrontend.connect(source.path), source.tag)
   }
+  if (source.kind === 'served') return serve(source.device, source.tag, options, faults)
   return options.backend === 'virtiofsd' ? await startVirtiofsd(source.path, source.tag, options) : emulate(source.path, source.tag, options, faults)
 }
 
@@ -83,8 +86,23 @@ function emulate(directory: string, tag: string, options: MountOptions, faults?:
   const module = new URL('../device/passthrough-handlers.js', import.meta.url).href
   const { notices } = shared
   const close = (): void => closePassthrough(shared)
-  if (!faults) return new EmulatedTransport(tag, MAX_EMULATED_QUEUES, { module, data: shared, notices, close })
+  return emulatedTransport(tag, MAX_EMULATED_QUEUES, { module, data: shared, notices, close }, faults)
+}
+
+/** Options that say how a shared directory is served: a file system of its own decides that itself. */
+const OF_DIRECTORIES = ['backend', 'socket', 'cache', 'writeback', 'xattr', 'posixAcl', 'xattrmap', 'allowDirectIo', 'readdirplus', 'readonly'] as const
+
+function serve({ module, data }: ServedDevice, tag: string, options: MountOptions, faults?: FaultControl): Transport {
+  const wrong = OF_DIRECTORIES.find(key => options[key] !== undefined)
+  if (wrong) throw new UsageError(`option ${wrong} needs a directory as its source, not a served file system`)
+  const served: ServedData = { module, data }
+  const adapter = new URL('../device/file-system-handlers.js', import.meta.url).href
+  return emulatedTransport(tag, 1, { module: adapter, data: served, pool: false, close: () => {} }, faults)
+}
+
+function emulatedTransport(tag: string, queues: number, handlers: HandlersSource, faults?: FaultControl): Transport {
+  if (!faults) return new EmulatedTransport(tag, queues, handlers)
   const interrupts = allocateInterrupts()
-  const data: FaultsData = { module, data: shared, rules: faults.shared, interrupts }
-  return new EmulatedTransport(tag, MAX_EMULATED_QUEUES, { module: new URL('../device/faults.js', import.meta.url).href, data, notices, interrupts, close })
+  const data: FaultsData = { module: handlers.module, data: handlers.data, rules: faults.shared, interrupts }
+  return new EmulatedTransport(tag, queues, { ...handlers, module: new URL('../device/faults.js', import.meta.url).href, data, interrupts })
 }

@@ -1,6 +1,7 @@
 /** A host mount of a virtio-fs device: set-up, and the ways it ends. */
 import { EventEmitter } from 'node:events'
 import type { FaultControl } from '../device/faults.js'
+import type { ServedDevice } from '../device/serve.js'
 import { errno, UsageError } from '../errors.js'
 import type { InitAnswer } from '../fuse/init.js'
 import type { Transport } from '../driver/transport.js'
@@ -20,6 +21,11 @@ export interface MountRequest {
   options?: MountOptions
   /** Faults on demand in the emulated device, for tests of what uses the mount. */
   faults?: FaultControl
+}
+
+/** The same for a file system in TypeScript. */
+export interface ServedMountRequest extends Omit<MountRequest, 'source'> {
+  source: ServedDevice
 }
 
 export interface UnmountOptions {
@@ -148,8 +154,10 @@ async function claimDevice(source: Source, options: MountOptions, faults: FaultC
  *
  * @throws UsageError, SyscallError, ProtocolError, PeerGoneError; nothing is left behind then
  */
-export async function mount({ source, mountpoint, options = {}, faults }: MountRequest): Promise<Mount> {
-  const parsed = parseSource(source, options)
+export async function mount({ source: from, mountpoint, options: given = {}, faults }: MountRequest | ServedMountRequest): Promise<Mount> {
+  const source = typeof from === 'string' ? from : from.name
+  const options = typeof from === 'string' || from.tag === undefined ? given : { tag: from.tag, ...given }
+  const parsed = parseSource(from, options)
   const target = await prepareMountpoint(mountpoint)
   const rights = checkRights(options)
   const queueSize = options.queueSize ?? DEFAULT_QUEUE_SIZE

@@ -1,12 +1,14 @@
 /** What a SOURCE names: a directory, a vhost-user socket, or a tag with a socket beside it. */
 import { statSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
+import { servedName, type ServedDevice } from '../device/serve.js'
 import { errorLine, UsageError } from '../errors.js'
 import type { MountOptions } from './options.js'
 
 export type Source =
   | { kind: 'directory', path: string, tag: string }
   | { kind: 'socket', path: string, tag: string }
+  | { kind: 'served', device: ServedDevice, tag: string }
 
 const MAX_TAG_BYTES = 36
 
@@ -30,9 +32,10 @@ function checkTag(tag: string): string {
  *
  * @throws UsageError when it is nothing that can be mounted
  */
-export function parseSource(source: string, options: MountOptions): Source {
+export function parseSource(source: string | ServedDevice, options: MountOptions): Source {
   if (source === '') throw new UsageError('the source is empty')
   const given = options.tag === undefined ? undefined : checkTag(options.tag)
+  if (typeof source !== 'string') return { kind: 'served', device: source, tag: given ?? defaultTag(servedName(source)) }
   if (source.startsWith('unix:')) {
     if (source === 'unix:') throw new UsageError('source unix: has no path')
     const path = resolve(source.slice('unix:'.length))
