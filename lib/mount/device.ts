@@ -14,7 +14,7 @@ import type { Source } from './source.js'
 import { Virtiofsd } from './virtiofsd.js'
 
 /** Options of who may do and see what in a shared directory: a backend that we do not start would not know of them. */
-const PROTECTIVE = [['xattrmap', 'xattrmap']] as const
+const PROTECTIVE = [['xattrmap', 'xattrmap'], ['translate_uid', 'translateUid'], ['translate_gid', 'translateGid']] as const
 
 /**
  * Reaches the device that a source names.
@@ -81,7 +81,7 @@ function emulate(directory: string, tag: string, options: MountOptions, faults?:
     root: directory, cache: options.cache ?? 'auto', writeback: options.writeback ?? false,
     xattr: (options.xattr ?? false) || (options.posixAcl ?? false) || options.xattrmap !== undefined, posixAcl: options.posixAcl ?? false,
     readonly: options.readonly ?? false, allowDirectIo: options.allowDirectIo ?? false, readdirplus: options.readdirplus ?? true,
-    xattrMap: options.xattrmap ?? '',
+    xattrMap: options.xattrmap ?? '', translateUid: options.translateUid ?? [], translateGid: options.translateGid ?? [],
   })
   const module = new URL('../device/passthrough-handlers.js', import.meta.url).href
   const { notices } = shared

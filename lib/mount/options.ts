@@ -2,6 +2,7 @@
  * Mount options: one table, read by the parser of `-o`, by --help and by the library's checks.
  * Names follow mount(8), virtiofsd and the FUSE tools.
  */
+import { TranslatedIds } from '../device/passthrough/id-map.js'
 import { XattrMap } from '../device/passthrough/xattr-map.js'
 import { UsageError } from '../errors.js'
 import * as ms from './flags.js'
@@ -30,6 +31,10 @@ export interface MountOptions {
   posixAcl?: boolean
   /** Rules that translate names of attributes, in virtiofsd's language; implies `xattr`. */
   xattrmap?: string
+  /** Rules that translate user ids between the mount and the source, in virtiofsd's language. */
+  translateUid?: readonly string[]
+  /** The same for group ids. */
+  translateGid?: readonly string[]
   allowDirectIo?: boolean
   readdirplus?: boolean
   readonly?: boolean
@@ -58,6 +63,8 @@ interface OptionRow {
   set?: boolean
   choices?: readonly string[]
   parse?: (text: string, name: string) => unknown
+  /** May be given several times. Checks all the values together. */
+  list?: (texts: readonly string[], name: string) => void
   help: string
 }
 
@@ -85,6 +92,11 @@ function xattrmap(text: string): string {
   return text
 }
 
+/** @throws UsageError */
+function idRules(rules: readonly string[], name: string): void {
+  new TranslatedIds(name, rules)
+}
+
 export const optionTable: readonly OptionRow[] = [
   { name: 'tag', key: 'tag', value: 'TAG', help: 'virtio-fs tag, at most 36 bytes (default: the device\'s, else the last part of the source)' },
   { name: 'socket', key: 'socket', value: 'PATH', help: 'vhost-user socket of the device, when the source is a tag' },
@@ -99,6 +111,8 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'xattr', key: 'xattr', help: 'extended attributes' },
   { name: 'posix_acl', key: 'posixAcl', help: 'POSIX ACLs; implies xattr' },
   { name: 'xattrmap', key: 'xattrmap', value: 'RULES', parse: xattrmap, help: 'translate names of extended attributes, as virtiofsd\'s; implies xattr' },
+  { name: 'translate_uid', key: 'translateUid', value: 'RULE', list: idRules, help: 'translate user ids, as virtiofsd\'s --translate-uid; may be repeated' },
+  { name: 'translate_gid', key: 'translateGid', value: 'RULE', list: idRules, help: 'translate group ids in the same way; may be repeated' },
   { name: 'allow_direct_io', key: 'allowDirectIo', help: 'pass O_DIRECT on to the shared directory' },
   { name: 'no_readdirplus', key: 'readdirplus', set: false, help: 'do without READDIRPLUS' },
   { name: 'timeout', key: 'timeout', value: 'SECONDS', parse: seconds, help: 'deadline of each step of mounting and unmounting (default: 10)' },
@@ -161,7 +175,14 @@ export function parseMountOptions(texts: readonly string[]): MountOptions {
     }
     const row = optionTable.find(candidate => candidate.name === name)
     if (!row) throw new UsageError(`unknown option "${part}"`)
-    options[row.key] = parseValue(row, value)
+    const parsed = parseValue(row, value)
+    if (row.list) {
+      const all = [...options[row.key] as string[] | undefined ?? [], parsed as string]
+      row.list(all, row.name)
+      options[row.key] = all
+    } else {
+      options[row.key] = parsed
+    }
   }
   if (flags & ms.MS_RDONLY) options['readonly'] = true
   options['mountFlags'] = flags

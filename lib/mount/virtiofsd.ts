@@ -45,6 +45,7 @@ export function findVirtiofsd(given: string | undefined): string {
 function commandLine(c: boolean, directory: string, tag: string, options: MountOptions): string[] {
   const cache = options.cache ?? 'auto'
   if (c) {
+    if (options.translateUid ?? options.translateGid) throw new UsageError('option translate_uid or translate_gid: the C virtiofsd cannot do that')
     const list = [`source=${directory.replace(/[\\,]/g, '\\$&')}`, `cache=${cache === 'never' ? 'none' : cache === 'metadata' ? 'auto' : cache}`]
     if (options.writeback) list.push('writeback')
     if (options.xattr || options.posixAcl) list.push('xattr')
@@ -60,6 +61,7 @@ function commandLine(c: boolean, directory: string, tag: string, options: MountO
     ...(options.writeback ? ['--writeback'] : []), ...(options.xattr ? ['--xattr'] : []), ...(options.posixAcl ? ['--posix-acl'] : []),
     ...(options.allowDirectIo ? ['--allow-direct-io'] : []), ...(options.readdirplus === false ? ['--no-readdirplus'] : []),
     ...(options.readonly ? ['--readonly'] : []), ...(options.xattrmap === undefined ? [] : [`--xattrmap=${options.xattrmap}`]),
+    ...(options.translateUid ?? []).map(rule => `--translate-uid=${rule}`), ...(options.translateGid ?? []).map(rule => `--translate-gid=${rule}`),
   ]
 }
 

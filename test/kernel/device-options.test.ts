@@ -1,5 +1,6 @@
 /** Options of what serves a directory, on real mounts: the emulated device, and a virtiofsd that is started for it. */
-import { writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type LiveMount, withMount } from '../support/mounts.js'
@@ -7,13 +8,13 @@ import { missing, peerPath } from '../support/peers.js'
 import { getxattr, listxattr, removexattr, setxattr } from '../support/posix-xattrs.js'
 
 /** Runs a check on both, with the same options. */
-function onBoth(name: string, options: readonly string[], files: (source: string) => void, body: (t: Test, live: LiveMount) => Promise<void>): void {
+function onBoth(name: string, options: readonly string[], files: (source: string) => void, body: (t: Test, live: LiveMount, emulated: boolean) => Promise<void>): void {
   t.test(`emulated: ${name}`, { skip: missing('emulated') }, async t => {
-    await withMount(t, { peer: 'emulated', options, files }, live => body(t, live))
+    await withMount(t, { peer: 'emulated', options, files }, live => body(t, live, true))
   })
   t.test(`backend=virtiofsd: ${name}`, { skip: missing('virtiofsd-rust') }, async t => {
     const backend = ['backend=virtiofsd', `virtiofsd=${peerPath('virtiofsd-rust')}`]
-    await withMount(t, { peer: 'emulated', options: [...backend, ...options], files }, live => body(t, live))
+    await withMount(t, { peer: 'emulated', options: [...backend, ...options], files }, live => body(t, live, false))
   })
 }
 
@@ -34,4 +35,55 @@ onBoth('xattrmap', ['xattrmap=:unsupported:client:user.no.:::bad:client:user.bad
   t.throws(() => setxattr(file, 'user.no.x', '1'), { code: 'ENOTSUP' })
   removexattr(file, 'user.a')
   t.strictSame(listxattr(file), ['trusted.b'])
+})
+
+const EVERYBODY = 4294967295
+
+onBoth('translate_uid and translate_gid', [
+  'translate_uid=map:1000:5000:10', 'translate_uid=squash-host:200:77:2', 'translate_uid=forbid-guest:3000:1',
+  'translate_gid=guest:1000:6000:1', 'translate_gid=host:6000:1000:1', 'translate_gid=forbid-guest:4000:5',
+], source => {
+  chmodSync(source, 0o777)
+  for (const uid of [4999, 5000, 5009, 5010, 199, 200, 201, 202]) {
+    writeFileSync(join(source, `u${uid}`), '')
+    chownSync(join(source, `u${uid}`), uid, uid === 5000 ? 6000 : 6001)
+  }
+  mkdirSync(join(source, 'theirs'))
+  chownSync(join(source, 'theirs'), 5003, 6000)
+}, async (t, { base, dir, source }, emulated) => {
+  chmodSync(base, 0o711)
+  const shown = Object.fromEntries(readdirSync(dir).filter(name => name.startsWith('u')).map(name => [name, [statSync(join(dir, name)).uid, statSync(join(dir, name)).gid]]))
+  t.strictSame(shown, {
+    u4999: [4999, 6001], u5000: [1000, 1000], u5009: [1009, 6001], u5010: [5010, 6001], u199: [199, 6001], u200: [77, 6001], u201: [77, 6001], u202: [202, 6001],
+  })
+  const make = (name: string, uid: number, gid: number): string | number[] => {
+    const path = join(dir, name)
+    try {
+      execFileSync('mkdir', [path], { uid, gid, stdio: 'pipe' })
+    } catch (error) {
+      const said = String((error as { stderr: Buffer }).stderr)
+      return /not permitted/.test(said) ? 'EPERM' : /Input\/output error/.test(said) ? 'EIO' : said
+    }
+    return [lstatSync(path).uid, lstatSync(path).gid, lstatSync(join(source, name)).uid, lstatSync(join(source, name)).gid]
+  }
+  t.strictSame(make('a', 1009, 1000), [1009, 1000, 5009, 6000], 'the last of a range')
+  t.strictSame(make('b', 1010, 1001), [1010, 1001, 1010, 1001], 'the first behind it')
+  t.strictSame(make('theirs/c', 1003, 1), [1003, 1, 5003, 1], 'who owns a directory writes to it')
+  // virtiofsd means EPERM (PermissionDenied), but its error has no errno, and so it answers EIO
+  const forbidden = emulated ? 'EPERM' : 'EIO'
+  t.equal(make('d', 3000, 1), forbidden)
+  t.equal(make('e', 1, 4004), forbidden)
+  t.strictSame(make('f', 3001, 4005), [3001, 4005, 3001, 4005])
+  chownSync(join(dir, 'f'), 1001, 1000)
+  t.strictSame([lstatSync(join(source, 'f')).uid, lstatSync(join(source, 'f')).gid], [5001, 6000], 'chown')
+  t.throws(() => chownSync(join(dir, 'f'), 3000, 0), { code: forbidden })
+  t.strictSame([lstatSync(join(source, 'f')).uid, lstatSync(join(source, 'f')).gid], [5001, 6000])
+})
+
+onBoth('everybody is one user on the host', [`translate_uid=squash-guest:0:1234:${EVERYBODY}`, `translate_gid=squash-guest:0:1235:${EVERYBODY}`, 'translate_uid=host:1234:0:1'], source => {
+  chmodSync(source, 0o777)
+}, async (t, { dir, source }) => {
+  mkdirSync(join(dir, 'made'))
+  t.strictSame([lstatSync(join(source, 'made')).uid, lstatSync(join(source, 'made')).gid], [1234, 1235])
+  t.strictSame([lstatSync(join(dir, 'made')).uid, lstatSync(join(dir, 'made')).gid], [0, 1235])
 })

@@ -26,6 +26,7 @@ t.test('every option of the table, by an example of it', async t => {
     queue_size: ['queue_size=1024', 'queueSize', 1024], poll: ['poll=50', 'poll', 50], cache: ['cache=never', 'cache', 'never'],
     writeback: ['writeback', 'writeback', true], xattr: ['xattr', 'xattr', true], posix_acl: ['posix_acl', 'posixAcl', true],
     xattrmap: ['xattrmap=:map::user.virtiofs.:', 'xattrmap', ':map::user.virtiofs.:'],
+    translate_uid: ['translate_uid=map:0:100000:65536', 'translateUid', ['map:0:100000:65536']], translate_gid: ['translate_gid=forbid-guest:0:1', 'translateGid', ['forbid-guest:0:1']],
     allow_direct_io: ['allow_direct_io', 'allowDirectIo', true], no_readdirplus: ['no_readdirplus', 'readdirplus', false],
     timeout: ['timeout=2.5', 'timeout', 2.5], trace_json: ['trace_json=/tmp/t', 'traceJson', '/tmp/t'], fsname: ['fsname=host:/dir', 'fsname', 'host:/dir'],
     allow_other: ['allow_other', 'allowOther', true], no_allow_other: ['no_allow_other', 'allowOther', false],
@@ -49,6 +50,7 @@ t.test('every option of the table, by an example of it', async t => {
 t.test('lists: several, in order, the last one counts', async t => {
   t.match(parseMountOptions(['cache=auto,queues=2', 'cache=never']), { cache: 'never', queues: 2 })
   t.match(parseMountOptions(['allow_other,no_allow_other']), { allowOther: false })
+  t.match(parseMountOptions(['translate_uid=guest:0:1:1,translate_uid=host:1:0:1', 'translate_uid=guest:5:6:1']), { translateUid: ['guest:0:1:1', 'host:1:0:1', 'guest:5:6:1'] }, 'these add up')
   t.match(parseMountOptions(['fsname=a=b=c']), { fsname: 'a=b=c' })
 })
 
@@ -75,6 +77,7 @@ t.test('unknown and bad values are refused, and say what was wrong', async t => 
   for (const value of ['on', '-1', '1.5', '2us']) t.match(refused(`poll=${value}`), /auto, off or microseconds/)
   for (const value of ['0', '-1', 'soon', '86401', 'NaN', 'Infinity']) t.match(refused(`timeout=${value}`), /seconds/)
   t.match(refused('xattrmap=:ok:all::'), /xattrmap=:ok:all::: rule 1 is incomplete/)
+  t.match(refused('translate_gid=map:0:10:5,translate_gid=guest:4:9:1'), /translate_gid=guest:4:9:1: overlaps another rule/)
   t.match(refused('cache=sometimes'), /expected auto, always, metadata, never/)
 })
 

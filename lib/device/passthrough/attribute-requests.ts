@@ -6,19 +6,19 @@ import {
 } from '../../fuse/abi.js'
 import {
   AT_EACCESS, AT_EMPTY_PATH, faccessat2, fchmod, fchmodat, fchownat, fstatfs, ftruncate, O_DIRECTORY, O_NONBLOCK, O_RDONLY, O_WRONLY, S_IFDIR, S_IFREG,
-  statx, syncfs, utimensat, wide,
+  syncfs, utimensat, wide,
 } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
 import { copyU64 } from '../../wire/u64.js'
 import type { DeviceRequest } from '../handlers.js'
 import { writeAttrOut } from './attributes.js'
 import { FILE } from './handle-table.js'
+import { NO_ID, type IdMap } from './id-map.js'
 import { Negotiated } from './layout.js'
 import type { Volume } from './volume.js'
 
 const UTIME_NOW = 0x3fff_ffff
 const UTIME_OMIT = 0x3fff_fffe
-const UNCHANGED = 0xffff_ffff
 const W_OK = 2
 const ACCESS_MODES = 7
 
@@ -64,6 +64,11 @@ export function setattr(volume: Volume, request: DeviceRequest): number {
  */
 function applyAttributes(volume: Volume, request: DeviceRequest, valid: number, index: number, fd: number, opened: boolean): number {
   const { args, argsAt } = request
+  const { ids } = volume
+  // an id that may not be given must not leave half of the rest done
+  const uid = (valid & FATTR_UID) !== 0 ? owner(ids?.uid, args.getUint32(argsAt + FuseSetattrIn.uid, true)) : NO_ID
+  const gid = (valid & FATTR_GID) !== 0 ? owner(ids?.gid, args.getUint32(argsAt + FuseSetattrIn.gid, true)) : NO_ID
+  if (uid < 0 || gid < 0) return -errno.EPERM
   if ((valid & FATTR_MODE) !== 0) {
     const mode = args.getUint32(argsAt + FuseSetattrIn.mode, true) & 0o7777
     if (!opened) volume.procPath.set(fd)
@@ -71,8 +76,6 @@ function applyAttributes(volume: Volume, request: DeviceRequest, valid: number, 
     if (failed < 0) return failed
   }
   if ((valid & (FATTR_UID | FATTR_GID)) !== 0) {
-    const uid = (valid & FATTR_UID) !== 0 ? args.getUint32(argsAt + FuseSetattrIn.uid, true) : UNCHANGED
-    const gid = (valid & FATTR_GID) !== 0 ? args.getUint32(argsAt + FuseSetattrIn.gid, true) : UNCHANGED
     const failed = fchownat(fd, volume.empty, uid, gid, AT_EMPTY_PATH)
     if (failed < 0) return failed
   }
@@ -81,6 +84,10 @@ function applyAttributes(volume: Volume, request: DeviceRequest, valid: number, 
     if (failed < 0) return failed
   }
   return (valid & (FATTR_ATIME | FATTR_MTIME)) !== 0 ? applyTimes(volume, request, valid, fd) : 0
+}
+
+function owner(map: IdMap | undefined, id: number): number {
+  return map === undefined ? id : map.assign(id)
 }
 
 function applySize(volume: Volume, request: DeviceRequest, valid: number, index: number, fd: number, opened: boolean): number {
@@ -129,13 +136,13 @@ export function statxInode(volume: Volume, request: DeviceRequest): number {
   if ((args.getUint32(argsAt + FuseStatxIn.getattr_flags, true) & FUSE_GETATTR_FH) !== 0) {
     const handle = volume.handles.pin(args, argsAt + FuseStatxIn.fh, FILE, nodeid)
     if (handle < 0) return handle
-    failed = statx(volume.handles.fd(handle), volume.empty, flags, mask, volume.stat.address)
+    failed = volume.statFdFor(volume.handles.fd(handle), flags, mask)
     volume.handles.unpin(handle)
   } else {
     const index = volume.inodes.pin(nodeid)
     if (index < 0) return index
     const fd = volume.fd(index)
-    failed = fd < 0 ? fd : statx(fd, volume.empty, flags, mask, volume.stat.address)
+    failed = fd < 0 ? fd : volume.statFdFor(fd, flags, mask)
     volume.inodes.unpin(index)
   }
   if (failed < 0) return failed

@@ -10,11 +10,11 @@ import {
 } from '../../sys/credentials.js'
 import { scratch, type Region } from '../../sys/memory.js'
 import type { DeviceRequest } from '../handlers.js'
+import { NO_ID, type Ids } from './id-map.js'
 
 /** The kernel sends one group; more than this is refused. */
 const GROUP_ROOM = 32
 const SAVED_GROUP_ROOM = 256
-const NO_ID = 0xffff_ffff
 
 export class Caller {
   readonly #capabilities = new Capabilities()
@@ -29,9 +29,14 @@ export class Caller {
   #switched = false
   #groupsSet = false
   #fsetidDropped = false
+  readonly #ids: Ids | undefined
 
-  /** Prepares this thread: no umask, no supplementary groups of its own. */
-  constructor() {
+  /**
+   * Prepares this thread: no umask, no supplementary groups of its own.
+   * @param ids translation of the callers' ids
+   */
+  constructor(ids: Ids | undefined) {
+    this.#ids = ids
     unshareFs()
     this.#savedUmask = setUmask(0)
     this.#ownUid = getfsuid()
@@ -56,7 +61,12 @@ export class Caller {
    * @returns 0, or −errno (then nothing was changed)
    */
   enter(request: DeviceRequest, groupsSent: boolean): number {
-    const { uid, gid } = request
+    let { uid, gid } = request
+    if (this.#ids !== undefined) {
+      if (uid !== NO_ID) uid = this.#ids.uid.make(uid)
+      if (gid !== NO_ID) gid = this.#ids.gid.make(gid)
+      if (uid < 0 || gid < 0) return -errno.EPERM
+    }
     if (!this.#canSwitch) return 0
     if (uid === 0 && gid === 0 && request.extensionBytes === 0) return 0
     if (uid === NO_ID || gid === NO_ID) return -errno.EOVERFLOW
@@ -90,7 +100,12 @@ export class Caller {
         if (size < FuseExtHeader.SIZE + FuseSuppGroups.SIZE) return -errno.EINVAL
         const count = view.getUint32(list + FuseSuppGroups.nr_groups, true)
         if (count > GROUP_ROOM || FuseExtHeader.SIZE + FuseSuppGroups.SIZE + count * 4 > size) return -errno.EINVAL
-        for (let i = 0; i < count; i++) this.#groups.view.setUint32(i * 4, view.getUint32(list + FuseSuppGroups.SIZE + i * 4, true), true)
+        for (let i = 0; i < count; i++) {
+          const sent = view.getUint32(list + FuseSuppGroups.SIZE + i * 4, true)
+          const gid = this.#ids === undefined ? sent : this.#ids.gid.make(sent)
+          if (gid < 0) return gid
+          this.#groups.view.setUint32(i * 4, gid, true)
+        }
         const failed = setgroups(count, this.#groups.address)
         if (failed < 0) return failed
         this.#groupsSet = count > 0

@@ -1,6 +1,7 @@
 /** What the owner of a shared directory can choose; names and meaning are virtiofsd's. */
 import { UsageError } from '../../errors.js'
 import * as abi from '../../fuse/abi.js'
+import { Ids, TranslatedIds } from './id-map.js'
 import { XattrMap } from './xattr-map.js'
 
 export type CachePolicy = 'auto' | 'always' | 'metadata' | 'never'
@@ -22,11 +23,14 @@ export interface PassthroughOptions {
   readdirplus: boolean
   /** Rules that translate names of attributes, see XattrMap; empty for none. Needs `xattr`. */
   xattrMap: string
+  /** Rules that translate user ids and group ids, see IdMap. */
+  translateUid: readonly string[]
+  translateGid: readonly string[]
 }
 
 export const defaultOptions: Omit<PassthroughOptions, 'root'> = {
   cache: 'auto', writeback: false, xattr: true, posixAcl: false, readonly: false, allowDirectIo: false, readdirplus: true,
-  xattrMap: '',
+  xattrMap: '', translateUid: [], translateGid: [],
 }
 
 /** A cache policy as the numbers that replies carry. */
@@ -51,6 +55,15 @@ export function cacheRules(policy: CachePolicy): CacheRules {
   }
 }
 
+/**
+ * How a mount translates ids, if it does.
+ * @throws UsageError
+ */
+export function idsOf(options: PassthroughOptions): Ids | undefined {
+  if (options.translateUid.length === 0 && options.translateGid.length === 0) return undefined
+  return new Ids(new TranslatedIds('translate_uid', options.translateUid), new TranslatedIds('translate_gid', options.translateGid))
+}
+
 /** @throws UsageError for combinations that cannot be served */
 export function checkOptions(options: PassthroughOptions): void {
   if (!['auto', 'always', 'metadata', 'never'].includes(options.cache)) throw new UsageError(`cache=${options.cache}: not one of auto, always, metadata, never`)
@@ -59,5 +72,6 @@ export function checkOptions(options: PassthroughOptions): void {
     if (!options.xattr) throw new UsageError('xattrmap needs xattr')
     new XattrMap(options.xattrMap)
   }
+  if (idsOf(options) !== undefined && options.posixAcl) throw new UsageError('posix_acl does not go with translated ids: those in an ACL would stay as they are')
   if (options.writeback && options.cache === 'never') throw new UsageError('writeback does not go with cache=never')
 }

@@ -12,11 +12,12 @@ import { Caller } from './caller.js'
 import { FdCache } from './fd-cache.js'
 import { HandleBuffer, MountProbe } from './file-handles.js'
 import { HandleTable } from './handle-table.js'
+import type { Ids } from './id-map.js'
 import { Flag, InodeTable } from './inode-table.js'
 import { Head, RECORD_WORDS } from './layout.js'
 import { MountTable, NO_HANDLES, UNKNOWN_MOUNT } from './mount-table.js'
 import { NameBuffer, pathBuffer, ProcPath } from './names.js'
-import { cacheRules, type CacheRules, type PassthroughOptions } from './options.js'
+import { cacheRules, idsOf, type CacheRules, type PassthroughOptions } from './options.js'
 import type { PassthroughShared } from './shared.js'
 import { StatBuffer, STAT_MASK } from './stat-buffer.js'
 import { XattrMap } from './xattr-map.js'
@@ -34,7 +35,9 @@ export class Volume {
   readonly handles: HandleTable
   readonly mounts: MountTable
   readonly procFd: number
-  readonly caller = new Caller()
+  readonly caller: Caller
+  /** User and group ids are translated. */
+  readonly ids: Ids | undefined
   /** What the last statx of this worker said. */
   readonly stat = new StatBuffer()
   readonly name = new NameBuffer()
@@ -62,6 +65,8 @@ export class Volume {
     this.dot = dot.address
     this.options = shared.options
     this.rules = cacheRules(shared.options.cache)
+    this.ids = idsOf(shared.options)
+    this.caller = new Caller(this.ids)
     this.xattrMap = shared.options.xattrMap === '' ? undefined : new XattrMap(shared.options.xattrMap)
     this.words = new Int32Array(viewRegion(shared.address, shared.lengthBytes).view.buffer)
     this.inodes = new InodeTable(this.words, shared.address, shared.layout)
@@ -91,12 +96,24 @@ export class Volume {
 
   /** statx of a descriptor. @returns 0 or −errno */
   statFd(fd: number): number {
-    return statx(fd, this.empty, AT_EMPTY_PATH, STAT_MASK, this.stat.address)
+    return this.#statx(fd, this.empty, AT_EMPTY_PATH, STAT_MASK)
+  }
+
+  /** Fills `stat`, with the owner as the mount shows it. */
+  #statx(dirFd: number, path: number, flags: number, mask: number): number {
+    const failed = statx(dirFd, path, flags, mask, this.stat.address)
+    if (this.ids !== undefined && failed === 0) this.ids.show(this.stat.words)
+    return failed
+  }
+
+  /** statx of a descriptor, asking for what STATX asks. */
+  statFdFor(fd: number, flags: number, mask: number): number {
+    return this.#statx(fd, this.empty, flags, mask)
   }
 
   /** statx of a name, never of what a symbolic link points to. */
   statName(dirFd: number, name: number): number {
-    return statx(dirFd, name, NAME_FLAGS, STAT_MASK, this.stat.address)
+    return this.#statx(dirFd, name, NAME_FLAGS, STAT_MASK)
   }
 
   /**
