@@ -4,7 +4,8 @@
 #   npm test                      every suite
 #   npm test -- unit protocol     these only: directories below test/
 #
-# In this order: npm ci, when node_modules is missing or older than package-lock.json;
+# In this order: npm ci, when node_modules is missing or older than package-lock.json, and
+# tap build, for the plugins of .taprc;
 # npm run build; as root on Debian test/support/peers.sh, which says what it installs;
 # tap on every test file of the suites, one after the other, so that mounts never
 # compete; a look at what the tests left behind.
@@ -42,6 +43,12 @@ done
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   say "npm ci"
   npm ci --no-audit --no-fund || give_up "npm ci failed"
+  rm -rf .tap/plugins
+fi
+# A run that finds tap built with other plugins than .taprc's builds it again, but loads what it found.
+if [ ! -e .tap/plugins ]; then
+  say "npx tap build"
+  npx --no-install tap build || give_up "tap build failed"
 fi
 say "npm run build"
 npm run --silent build || give_up "the build failed"
