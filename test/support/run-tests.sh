@@ -61,7 +61,9 @@ fi
 
 # Everything that the tests start or make has this directory in its environment or its path.
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/vfbt-XXXXXX")
-mkdir -m 700 "$scratch/tmp" "$scratch/run"
+chmod 711 "$scratch"   # tests act as other users, too
+mkdir -m 1777 "$scratch/tmp"
+mkdir -m 700 "$scratch/run"
 mark=VIRTIOFS_BRIDGE_TEST_RUN=$scratch
 
 # Pids of processes of this run that are alive.
