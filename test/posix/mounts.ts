@@ -28,6 +28,7 @@ const virtiofsdExceptions: Kind['exceptions'] = {
   'xattrs: trusted attributes': SYS_ADMIN,
   'xattrs: a security attribute': SYS_ADMIN,
   'o_tmpfile: ': 'it does not answer TMPFILE',
+  'statx: a time of birth': 'it does not answer STATX',
 }
 
 const rustExceptions: Kind['exceptions'] = {

@@ -89,7 +89,7 @@ look_for_leftovers() {
   while read -r line; do
     say "left in the runtime directory: $line"
     leftovers=$((leftovers + 1))
-  done < <(find "$scratch/run" -mindepth 2)
+  done < <(find "$scratch/run" -mindepth 2 ! -type d)
   rm -rf --one-file-system "$scratch"
   if [ $leftovers = 0 ]; then
     say "nothing is left: no mount, no process, no socket"
