@@ -278,7 +278,16 @@ export class RequestQueue {
       written = this.#channel.replyWithPayload(address + out, fixedBytes, address + slots.payloadAt[slot]!, used - fixedBytes)
       if (opcode === Op.READ) this.#counters[Counter.BYTES_READ]! += used - fixedBytes
     }
-    if (written < 0) this.#counters[Counter.DROPPED_REPLIES]!++
+    if (written < 0) this.#notTaken(slot, written)
+  }
+
+  /**
+   * The kernel did not take a reply. ENOENT: its caller is gone; ENODEV and EPERM: so is the mount.
+   * EINVAL: the device changed the reply after it was checked, and the caller still waits.
+   */
+  #notTaken(slot: number, error: number): void {
+    this.#counters[Counter.DROPPED_REPLIES]!++
+    if (error === -errno.EINVAL) this.#badReply(slot)
   }
 
   /** Answers a request without the device. */

@@ -97,6 +97,23 @@ export const sharedMappings = group('shared-mappings', [
     },
   },
   {
+    name: 'a write through a descriptor that cannot read is seen in a mapping, and keeps what is stored around it',
+    cites: 'POSIX mmap(), MAP_SHARED; fs/fuse/file.c fuse_direct_io: writes back and invalidates the pages',
+    run(dir, sys) {
+      writeFileSync(join(dir, 'f'), 'x'.repeat(2 * PAGE))
+      sys.withFd(sys.open(join(dir, 'f'), sys.O_RDWR), reader => sys.withFd(sys.open(join(dir, 'f'), sys.O_WRONLY), writer => {
+        sys.withMapping(reader, 2 * PAGE, sys.PROT_READ | sys.PROT_WRITE, sys.MAP_SHARED, bytes => {
+          bytes[PAGE + 4] = 65
+          sys.pwrite(writer, 'WRITTEN', PAGE + 5)
+          bytes[PAGE + 12] = 66
+          assert.equal(Buffer.from(bytes.subarray(PAGE + 3, PAGE + 14)).toString(), 'xAWRITTENBx')
+          assert.equal(sys.pread(reader, 11, PAGE + 3).toString(), 'xAWRITTENBx')
+        })
+      }))
+      assert.equal(readFileSync(join(dir, 'f'), 'latin1').slice(PAGE + 3, PAGE + 14), 'xAWRITTENBx')
+    },
+  },
+  {
     name: 'two shared mappings of one file see each other',
     cites: 'POSIX mmap(), MAP_SHARED',
     run(dir, sys) {

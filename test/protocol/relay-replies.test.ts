@@ -3,6 +3,9 @@ import t, { type Test } from 'tap'
 import { errno } from '../../lib/errors.js'
 import { FuseGetxattrIn, FuseReadIn } from '../../lib/fuse/abi.js'
 import { Op } from '../../lib/fuse/opcodes.js'
+import { dup } from '../../lib/sys/file.js'
+import { close, dup2, Epoll } from '../../lib/sys/io.js'
+import { check } from '../../lib/sys/libc.js'
 import { args, names, pattern } from '../support/mock-fuse.js'
 import type { TakenRequest } from '../support/mock-device.js'
 import { Counter, RelayFixture, withRelay, type RelayOptions } from '../support/relay-fixture.js'
@@ -132,6 +135,23 @@ t.test('nobody waits for a reply any more: it is dropped and counted', async t =
     relay.fuse.hangUp()
     relay.queue.complete()
     t.equal(relay.count(Counter.DROPPED_REPLIES), 1)
+    t.equal(relay.queue.inFlight, 0)
+  })
+})
+
+t.test('a reply that the kernel refuses, since the device changed it after the check: EIO is tried', async t => {
+  await withRelay(t, {}, relay => {
+    const request = relay.roundOut(Op.STATFS)
+    relay.device.answer(request, { payload: pattern(80) })
+    // nothing can be written to an epoll descriptor: EINVAL
+    const epoll = new Epoll()
+    const kept = check(dup(relay.fuse.fd), 'dup')
+    check(dup2(epoll.fd, relay.fuse.fd), 'dup2')
+    relay.queue.complete()
+    check(dup2(kept, relay.fuse.fd), 'dup2')
+    close(kept)
+    epoll.close()
+    t.equal(relay.count(Counter.BAD_REPLIES), 1)
     t.equal(relay.queue.inFlight, 0)
   })
 })

@@ -1,7 +1,7 @@
 /** Requests on open files: opening and making them, data, and what is done through a descriptor. */
 import { errno } from '../../errors.js'
 import {
-  FOPEN_NOFLUSH, FOPEN_PARALLEL_DIRECT_WRITES, FUSE_FSYNC_FDATASYNC, FUSE_OPEN_KILL_SUIDGID, FUSE_WRITE_CACHE, FUSE_WRITE_KILL_SUIDGID, FuseCopyFileRangeIn,
+  FOPEN_DIRECT_IO, FOPEN_NOFLUSH, FOPEN_PARALLEL_DIRECT_WRITES, FUSE_FSYNC_FDATASYNC, FUSE_OPEN_KILL_SUIDGID, FUSE_WRITE_CACHE, FUSE_WRITE_KILL_SUIDGID, FuseCopyFileRangeIn,
   FuseCopyFileRangeOut, FuseCreateIn, FuseEntryOut, FuseFallocateIn, FuseFlushIn, FuseFsyncIn, FuseLseekIn, FuseLseekOut, FuseOpenIn,
   FuseOpenOut, FuseReadIn, FuseReleaseIn, FuseWriteIn, FuseWriteOut,
 } from '../../fuse/abi.js'
@@ -53,6 +53,8 @@ function replyOpen(volume: Volume, request: DeviceRequest, at: number, fd: numbe
   if (kind === FILE) {
     // a FLUSH would find nothing to do: nothing written through this one, or no ->flush below
     if ((flags & O_ACCMODE) === O_RDONLY || (mount & MountKind.LOCAL) !== 0) open |= FOPEN_NOFLUSH
+    // cached pages of what was written would be dropped by the next open: do without them and their copy
+    if ((flags & O_ACCMODE) === O_WRONLY && volume.negotiated(Negotiated.DIRECT_WRITES)) open |= FOPEN_DIRECT_IO
     if ((flags & O_DIRECT) !== 0) open |= FOPEN_PARALLEL_DIRECT_WRITES
   }
   volume.handles.write(reply, at + FuseOpenOut.fh, handle)

@@ -32,7 +32,8 @@ function wanted(options: PassthroughOptions): readonly InitFlag[] {
   if (options.readdirplus && options.cache !== 'never') flags.push('DO_READDIRPLUS', 'READDIRPLUS_AUTO')
   if (options.writeback) flags.push('WRITEBACK_CACHE')
   if (options.posixAcl) flags.push('POSIX_ACL', 'DONT_MASK')
-  if (options.cache === 'never' || options.cache === 'metadata') flags.push('DIRECT_IO_ALLOW_MMAP')
+  // every policy but always opens some files with FOPEN_DIRECT_IO, and other opens of them may be mapped
+  if (options.cache !== 'always') flags.push('DIRECT_IO_ALLOW_MMAP')
   return flags
 }
 
@@ -68,6 +69,9 @@ export function init(volume: Volume, request: DeviceRequest): number {
   if ((answer & bit('SETXATTR_EXT')) !== 0n) negotiated |= Negotiated.SETXATTR_EXT
   if ((answer & bit('HANDLE_KILLPRIV_V2')) !== 0n) negotiated |= Negotiated.KILLPRIV_V2
   if ((answer & bit('CREATE_SUPP_GROUP')) !== 0n) negotiated |= Negotiated.SUPP_GROUP
+  // only kernels that know this flag drop cached pages of what is written directly
+  const coherent = (answer & bit('DIRECT_IO_ALLOW_MMAP')) !== 0n
+  if (coherent && volume.options.cache === 'auto' && (negotiated & Negotiated.WRITEBACK) === 0) negotiated |= Negotiated.DIRECT_WRITES
   Atomics.store(volume.words, Head.NEGOTIATED, negotiated)
 
   reply.setUint32(replyAt + FuseInitOut.max_readahead, args.getUint32(argsAt + FuseInitIn.max_readahead, true), true)

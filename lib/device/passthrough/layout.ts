@@ -44,6 +44,8 @@ export const Negotiated = {
   SETXATTR_EXT: 4,
   KILLPRIV_V2: 8,
   SUPP_GROUP: 16,
+  /** Files opened for writing only are written past the page cache. */
+  DIRECT_WRITES: 32,
 } as const
 
 export const RECORD_WORDS = 24
