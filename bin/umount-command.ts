@@ -17,14 +17,16 @@ const END_TIMEOUT_MS = 30_000
  * @returns the exit code
  */
 export async function umountCommand(target: string, { lazy, abort }: { lazy: boolean, abort: boolean }): Promise<number> {
-  const { paths, connection } = await resolveTarget(target)
+  const { paths, connection, id } = await resolveTarget(target)
+  // afterwards the kernel may have given the number of the connection to somebody else
+  const last = placesOf(connection).length <= paths.length
   if (abort) abortConnection(connection, paths[0]!)
   for (const path of paths) {
     let error = await unmountPath(path, lazy ? MNT_DETACH : 0)
     if (error === -errno.EBUSY && abort) error = await unmountPath(path, MNT_DETACH)
     if (error < 0) throw unmountError(path, error)
   }
-  if (!lazy && placesOf(connection).length === 0) await untilEnded(connection)
+  if (!lazy && last && id !== undefined) await untilEnded(id)
   return ExitCode.OK
 }
 
@@ -32,18 +34,27 @@ function placesOf(connection: number): string[] {
   return readMounts().filter(entry => entry.type === FS_TYPE && entry.minor === connection).map(entry => entry.mountpoint).reverse()
 }
 
-async function resolveTarget(target: string): Promise<{ paths: string[], connection: number }> {
+interface Target {
+  paths: string[]
+  connection: number
+  /** Of the session, when it lives. */
+  id: string | undefined
+}
+
+async function resolveTarget(target: string): Promise<Target> {
   const path = resolveMountpoint(target)
   const entry = findMount(path)
-  if (entry?.type === FS_TYPE) return { paths: [path], connection: entry.minor }
+  if (entry?.type === FS_TYPE) {
+    return { paths: [path], connection: entry.minor, id: liveMounts().find(live => live.connection === entry.minor)?.id }
+  }
   const live = target.includes('/') ? undefined : await findLiveMount(target)
   const paths = live ? placesOf(live.connection) : []
   if (!live || paths.length === 0) throw new UsageError(`${target} is not a mount of virtiofs-bridge`, 'ENOENT')
-  return { paths, connection: live.connection }
+  return { paths, connection: live.connection, id: live.id }
 }
 
 /** The bridge gives its tag back when the session has ended and everything is freed. */
-async function untilEnded(connection: number): Promise<void> {
+async function untilEnded(id: string): Promise<void> {
   const deadline = performance.now() + END_TIMEOUT_MS
-  while (liveMounts().some(live => live.connection === connection) && performance.now() < deadline) await sleep(5)
+  while (liveMounts().some(live => live.id === id) && performance.now() < deadline) await sleep(5)
 }

@@ -7,6 +7,7 @@ import { once } from 'node:events'
 import { errno, errnoName, SyscallError, UsageError } from '../errors.js'
 import { close, pollAsync, POLLIN } from '../sys/io.js'
 import { cloneFuse, isNotMounted, mountFileSystem, openFuse, unmountFileSystem } from '../sys/mount.js'
+import { isConnectionMounted } from './connection-state.js'
 import { recvmsg, socketpair } from '../sys/socket.js'
 import { abortConnection } from '../sys/abort.js'
 import { MNT_DETACH } from './flags.js'
@@ -67,6 +68,11 @@ export class KernelMount {
     return this.#places().length > 0
   }
 
+  /** Whether its superblock is still there: if not, the number of the connection may be somebody else's by now. */
+  get #alive(): boolean {
+    return this.fuseFds.length > 0 && isConnectionMounted(this.fuseFds[0]!)
+  }
+
   /** Unmounts it, wherever it is mounted. @param lazy detach now, end when the last user is gone @returns 0 or −errno */
   async unmount(lazy = false): Promise<number> {
     for (const { mountpoint } of this.#places()) {
@@ -78,6 +84,7 @@ export class KernelMount {
 
   /** Every place where this session is mounted, the latest first. */
   #places(): MountEntry[] {
+    if (!this.#alive) return []
     return readMounts().filter(entry => entry.type === FS_TYPE && entry.minor === this.connection).reverse()
   }
 
@@ -86,7 +93,7 @@ export class KernelMount {
    * without fusectl too, as long as the mount is not detached.
    */
   abort(): void {
-    abortConnection(this.connection, this.mountpoint)
+    if (this.#alive) abortConnection(this.connection, this.mountpoint)
   }
 
   /** Closes the descriptors. No thread may use them any more. */

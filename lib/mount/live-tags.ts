@@ -3,7 +3,8 @@
  * The lock is the kernel's, so the tag of a process that has died is free at once, whatever its
  * file says.
  */
-import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, unlinkSync, writeSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { closeSync, constants, fstatSync, ftruncateSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, unlinkSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errno, SyscallError } from '../errors.js'
@@ -13,11 +14,16 @@ import { runtimeDir } from './runtime-dir.js'
 
 /** What the file of a live tag says. */
 export interface LiveMount {
+  /** Of the session: no other has the same, ever. */
+  id: string
   tag: string
   pid: number
   source: string
   mountpoint: string
-  /** Number under /sys/fs/fuse/connections; the minor of every mount that shares the session. */
+  /**
+   * Number under /sys/fs/fuse/connections; the minor of every mount that shares the session. −1
+   * once nothing of it is mounted any more: somebody else may have the number then.
+   */
   connection: number
 }
 
@@ -40,6 +46,9 @@ export class LiveTag {
   readonly #path: string
   readonly #fd: number
   #released = false
+  #unmounted = false
+  #described: LiveMount | undefined
+  #lengthBytes = 0
 
   private constructor(tag: string, path: string, fd: number) {
     this.tag = tag
@@ -54,7 +63,7 @@ export class LiveTag {
   static async claim(tag: string): Promise<LiveTag> {
     const path = fileOf(tag)
     for (let tries = 0; ;) {
-      const fd = openSync(path, 'a+', 0o600)
+      const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600)
       const error = flock(fd, LOCK_EX | LOCK_NB)
       if (error < 0) {
         closeSync(fd)
@@ -65,7 +74,10 @@ export class LiveTag {
         continue
       }
       // the last owner may have removed the file between our open and our lock
-      if (sameFile(fd, path)) return new LiveTag(tag, path, fd)
+      if (sameFile(fd, path)) {
+        ftruncateSync(fd, 0)
+        return new LiveTag(tag, path, fd)
+      }
       closeSync(fd)
     }
   }
@@ -83,9 +95,22 @@ export class LiveTag {
   }
 
   /** Says what is mounted, for those who look. */
-  describe(mount: Omit<LiveMount, 'tag' | 'pid'>): void {
-    ftruncateSync(this.#fd, 0)
-    writeSync(this.#fd, JSON.stringify({ tag: this.tag, pid: process.pid, ...mount } satisfies LiveMount))
+  describe(mount: Omit<LiveMount, 'id' | 'tag' | 'pid'>): void {
+    this.#described = { id: randomUUID(), tag: this.tag, pid: process.pid, ...mount }
+    if (this.#unmounted) this.#described.connection = -1
+    this.#write(this.#described)
+  }
+
+  /** Nothing of it is mounted any more; the session still has to end. */
+  unmounted(): void {
+    this.#unmounted = true
+    if (this.#described && !this.#released) this.#write({ ...this.#described, connection: -1 })
+  }
+
+  /** In one piece, and never shorter than before: who looks meanwhile finds the one or the other. */
+  #write(live: LiveMount): void {
+    const text = JSON.stringify(live).padEnd(this.#lengthBytes)
+    this.#lengthBytes = writeSync(this.#fd, text, 0)
   }
 
   /** Gives the tag back. May be called twice. */

@@ -180,6 +180,7 @@ export async function mount({ source: from, mountpoint, options: given = {}, fau
     throw error
   })
   fs.once('gone', () => live.release())
+  fs.once('unmounted', () => live.unmounted())
   fs.once('ended', () => live.release())
   let kernel: KernelMount
   try {
