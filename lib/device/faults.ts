@@ -4,7 +4,7 @@
  */
 import { errno } from '../errors.js'
 import { OPCODE_LIMIT, opcodeRows } from '../fuse/opcodes.js'
-import { DROPPED, MAY_BLOCK, type DeviceRequest, type Handlers, type HandlersModule } from './handlers.js'
+import { DROPPED, MAY_BLOCK, type DeviceHost, type DeviceRequest, type Handlers, type HandlersModule } from './handlers.js'
 import { Interrupts } from './interrupts.js'
 
 /** Words of each opcode's rule. */
@@ -92,8 +92,8 @@ class Faults implements Handlers {
 }
 
 /** Entry for the worker threads. */
-export async function createHandlers(data: unknown): Promise<Handlers> {
+export async function createHandlers(data: unknown, host: DeviceHost): Promise<Handlers> {
   const faults = data as FaultsData
   const module = await import(faults.module) as HandlersModule
-  return new Faults(await module.createHandlers(faults.data), faults)
+  return new Faults(await module.createHandlers(faults.data, host), faults)
 }

@@ -62,12 +62,18 @@ export const MAY_BLOCK = -0x7fff_ffff
 /** `handle` returns this for a request that is never to be answered, in tests. */
 export const DROPPED = -0x7fff_fffe
 
+/** What surrounds the handlers of a thread. */
+export interface DeviceHost {
+  /** /dev/fuse of a mount that takes files of the device as backing files (`direct`), or −1. The caller's. */
+  windowFd: number
+}
+
 /**
  * What the module of some handlers exports: makes one instance, for the thread that calls it.
  * `data` is cloned from the main thread.
  */
 export interface HandlersModule {
-  createHandlers(data: unknown): Handlers | Promise<Handlers>
+  createHandlers(data: unknown, host: DeviceHost): Handlers | Promise<Handlers>
 }
 
 /**

@@ -5,6 +5,8 @@ import type { RingLayout } from '../virtio/split-ring.js'
 export interface PoolSetup {
   module: string
   data: unknown
+  /** See `DeviceHost`. */
+  windowFd: number
   memoryAddress: number
   memoryBytes: number
   /** The request queues. */

@@ -10,7 +10,7 @@ import { SharedQueue } from './shared-queue.js'
 
 const setup = workerData as PoolSetup
 const { createHandlers } = await import(setup.module) as HandlersModule
-const handlers = await createHandlers(setup.data)
+const handlers = await createHandlers(setup.data, { windowFd: setup.windowFd })
 const interrupts = new Interrupts(setup.interrupts)
 const region = viewRegion(setup.memoryAddress, setup.memoryBytes)
 const executors = setup.layouts.map(layout => new ChainExecutor(region, layout, setup.features, handlers, true, interrupts))

@@ -47,7 +47,7 @@ export class EmulatedTransport implements Transport {
     }
   }
 
-  async start({ address, plan, wakeFds, sleepFlags }: DeviceMemory): Promise<WorkerBackend[]> {
+  async start({ address, plan, wakeFds, sleepFlags, windowFd }: DeviceMemory): Promise<WorkerBackend[]> {
     const { module, data, pool = true } = this.#handlers
     const layouts = plan.workers.map(worker => worker.ring)
     // a cell for every chain that can be in flight, so that neither queue can be full
@@ -56,10 +56,10 @@ export class EmulatedTransport implements Transport {
     const interrupts = this.#handlers.interrupts ?? allocateInterrupts()
     const state = new SharedArrayBuffer(POOL_STATE_BYTES)
     if (pool) this.#pool = new Pool({
-      module, data, memoryAddress: address, memoryBytes: plan.lengthBytes, layouts, features: this.info.features,
+      module, data, windowFd, memoryAddress: address, memoryBytes: plan.lengthBytes, layouts, features: this.info.features,
       jobs, done, interrupts, wakeFds, sleepFlags, state,
     })
-    return done.map(queue => ({ kind: 'emulated', module, data, pool: { jobs, done: queue, state }, interrupts }))
+    return done.map(queue => ({ kind: 'emulated', module, data, windowFd, pool: { jobs, done: queue, state }, interrupts }))
   }
 
   poolWanted(): void {

@@ -41,7 +41,7 @@ export async function probe(transport: Transport, timeoutMs: number): Promise<Pr
     const address = mapShared(memfd, plan.lengthBytes)
     resources.push('memory', () => unmap(address, plan.lengthBytes))
     const region = viewRegion(address, plan.lengthBytes)
-    const [backend] = await transport.start({ memfd, address, plan, wakeFds: [], sleepFlags: new SharedArrayBuffer(4) })
+    const [backend] = await transport.start({ memfd, address, plan, wakeFds: [], sleepFlags: new SharedArrayBuffer(4), windowFd: -1 })
     resources.push('rings', () => transport.stop(false))
     const ring = new DriverRing(region, plan.workers[0]!.ring, transport.info.features)
     const device = await deviceOf(backend!, resources)
@@ -79,7 +79,7 @@ export async function probe(transport: Transport, timeoutMs: number): Promise<Pr
 async function deviceOf(backend: WorkerBackend, resources: Disposer): Promise<Handlers | undefined> {
   if (backend.kind !== 'emulated') return undefined
   const module = await import(backend.module) as HandlersModule
-  const handlers = await module.createHandlers(backend.data)
+  const handlers = await module.createHandlers(backend.data, { windowFd: -1 })
   resources.push('handlers', () => handlers.close())
   return handlers
 }

@@ -29,6 +29,8 @@ export interface DeviceMemory {
   /** By worker: an eventfd that wakes it, and a word that is 1 while that is needed. */
   wakeFds: number[]
   sleepFlags: SharedArrayBuffer
+  /** /dev/fuse of the mount, when a device in this process may give it backing files; else −1. */
+  windowFd: number
 }
 
 export interface Transport {

@@ -155,7 +155,7 @@ export class VirtioFs extends EventEmitter<Events> {
     while (handles.length < fuseFds.length) handles.push(new WorkerHandle(handles.length))
     const wakeFds = handles.map(handle => handle.wakeFd)
     const sleepFlags = new SharedArrayBuffer(4 * handles.length)
-    const backends = await this.transport.start({ ...this.#memory, plan: this.#plan, wakeFds, sleepFlags })
+    const backends = await this.transport.start({ ...this.#memory, plan: this.#plan, wakeFds, sleepFlags, windowFd: init.passthrough ? fuseFds[0]! : -1 })
     this.#started = true
     this.event('queues', { hiprio: 1, request: this.queues, size: this.#options.queueSize })
     const relays = fuseFds.slice(1).map(() => allocateRelay())

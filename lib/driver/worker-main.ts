@@ -13,7 +13,7 @@ const [setup] = await once(port, 'message') as [WorkerSetup]
 async function createHandlers(): Promise<Handlers | undefined> {
   if (setup.backend.kind !== 'emulated') return undefined
   const module = await import(setup.backend.module) as HandlersModule
-  return await module.createHandlers(setup.backend.data)
+  return await module.createHandlers(setup.backend.data, { windowFd: setup.backend.windowFd })
 }
 
 const worker = new QueueWorker(setup, port, await createHandlers())

@@ -14,6 +14,8 @@ export interface InitPolicy {
   maxBackground: number
   /** The mount has default_permissions: without it the kernel refuses ALLOW_IDMAP. */
   defaultPermissions: boolean
+  /** The device is in this process and may give files to the kernel (FUSE passthrough). */
+  passthrough: boolean
 }
 
 /** The answer to INIT, decoded for people. */
@@ -30,8 +32,8 @@ export interface InitAnswer {
 }
 
 /**
- * Never offered to a device. Splicing and io_uring are ways to talk to /dev/fuse; PASSTHROUGH,
- * RESEND and timeouts are between kernel and bridge; DAX windows and submounts have no /dev/fuse
+ * Never offered to a device. Splicing and io_uring are ways to talk to /dev/fuse; RESEND and
+ * timeouts are between kernel and bridge, and PASSTHROUGH is but for a device in this process; DAX windows and submounts have no /dev/fuse
  * counterpart.
  */
 const NOT_RELAYED: readonly InitFlag[] = [
@@ -73,7 +75,8 @@ export function initFlagWords(names: readonly InitFlag[]): [low: number, high: n
 
 /** What neither side hears of: a device may set flags that it was not offered, and the kernel believes them. */
 function strippedWords(policy: InitPolicy): [low: number, high: number] {
-  return maskWords(policy.defaultPermissions ? NOT_RELAYED : [...NOT_RELAYED, 'ALLOW_IDMAP'])
+  const stripped = policy.passthrough ? NOT_RELAYED.filter(name => name !== 'PASSTHROUGH') : NOT_RELAYED
+  return maskWords(policy.defaultPermissions ? stripped : [...stripped, 'ALLOW_IDMAP'])
 }
 
 /** Takes out of the kernel's INIT, at `view[at]`, what the device must not see. */

@@ -22,6 +22,8 @@ const PROTECTIVE = [['xattrmap', 'xattrmap'], ['translate_uid', 'translateUid'],
  * @throws UsageError, ProtocolError, PeerGoneError, SyscallError: one line each
  */
 export async function probeDevice(source: Source, options: MountOptions, faults?: FaultControl): Promise<Transport> {
+  if (options.direct && (source.kind === 'socket' || options.backend)) throw new UsageError('option direct needs the emulated device')
+  if (options.direct && options.writeback) throw new UsageError('option direct does not go with writeback: the kernel has no cache of its own then')
   if (faults && (source.kind === 'socket' || options.backend)) throw new UsageError('faults need the emulated device')
   if (source.kind === 'socket') {
     if (options.backend !== undefined) throw new UsageError('backend=virtiofsd needs a directory as its source, not a socket')
@@ -80,7 +82,7 @@ function emulate(directory: string, tag: string, options: MountOptions, faults?:
   const shared = openPassthrough({
     root: directory, cache: options.cache ?? 'auto', writeback: options.writeback ?? false,
     xattr: (options.xattr ?? false) || (options.posixAcl ?? false) || options.xattrmap !== undefined, posixAcl: options.posixAcl ?? false,
-    readonly: options.readonly ?? false, allowDirectIo: options.allowDirectIo ?? false, readdirplus: options.readdirplus ?? true,
+    readonly: options.readonly ?? false, allowDirectIo: options.allowDirectIo ?? false, direct: options.direct ?? false, readdirplus: options.readdirplus ?? true,
     xattrMap: options.xattrmap ?? '', translateUid: options.translateUid ?? [], translateGid: options.translateGid ?? [],
   })
   const module = new URL('../device/passthrough-handlers.js', import.meta.url).href
@@ -90,7 +92,7 @@ function emulate(directory: string, tag: string, options: MountOptions, faults?:
 }
 
 /** Options that say how a shared directory is served: a file system of its own decides that itself. */
-const OF_DIRECTORIES = ['backend', 'socket', 'cache', 'writeback', 'xattr', 'posixAcl', 'xattrmap', 'allowDirectIo', 'readdirplus', 'readonly'] as const
+const OF_DIRECTORIES = ['backend', 'socket', 'cache', 'writeback', 'xattr', 'posixAcl', 'xattrmap', 'allowDirectIo', 'direct', 'readdirplus', 'readonly'] as const
 
 function serve({ module, data }: ServedDevice, tag: string, options: MountOptions, faults?: FaultControl): Transport {
   const wrong = OF_DIRECTORIES.find(key => options[key] !== undefined)

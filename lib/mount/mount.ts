@@ -45,6 +45,8 @@ interface Events {
 
 /** A live mount. */
 export class Mount extends EventEmitter<Events> {
+  /** What cannot be done here, one line each: without root, on such a kernel or file system. */
+  readonly notices: readonly string[]
   readonly source: string
   readonly mountpoint: string
   /** Resolves once the mount has ended, whoever unmounted it, and everything is freed. */
@@ -53,9 +55,10 @@ export class Mount extends EventEmitter<Events> {
   readonly #kernel: KernelMount
 
   /** @internal */
-  constructor(source: string, fs: VirtioFs, kernel: KernelMount) {
+  constructor(source: string, fs: VirtioFs, kernel: KernelMount, notices: readonly string[]) {
     super()
     this.source = source
+    this.notices = notices
     this.mountpoint = kernel.mountpoint
     this.#fs = fs
     this.#kernel = kernel
@@ -77,11 +80,6 @@ export class Mount extends EventEmitter<Events> {
   /** Why the device is gone, or ''. */
   get gone(): string {
     return this.#fs.gone
-  }
-
-  /** What cannot be done here, one line each: without root, or on such a file system. */
-  get notices(): readonly string[] {
-    return this.#fs.transport.notices ?? []
   }
 
   async #end(): Promise<void> {
@@ -192,11 +190,13 @@ export async function mount({ source: from, mountpoint, options: given = {}, fau
     throw error
   }
   try {
-    await fs.start(kernel, { defaultPermissions: rights.defaultPermissions })
+    await fs.start(kernel, { defaultPermissions: rights.defaultPermissions, passthrough: options.direct ?? false })
     // a delay must not hold up the queue's own thread
     if (faults) await fs.transport.poolReady?.()
     live.describe({ source, mountpoint: target.path, connection: kernel.connection })
-    return new Mount(source, fs, kernel)
+    const notices = [...transport.notices ?? []]
+    if (options.direct && !fs.init!.flags.includes('PASSTHROUGH')) notices.push('this kernel has no FUSE passthrough: option direct has no effect')
+    return new Mount(source, fs, kernel, notices)
   } catch (error) {
     await kernel.unmount(true)
     await fs.killSb()

@@ -36,6 +36,8 @@ export interface MountOptions {
   /** The same for group ids. */
   translateGid?: readonly string[]
   allowDirectIo?: boolean
+  /** The kernel reads, writes and maps files of the emulated device itself (FUSE passthrough): as root, on Linux 6.9 or later. */
+  direct?: boolean
   readdirplus?: boolean
   readonly?: boolean
   /** Seconds that the device has for each step of mounting and unmounting. Default 10. */
@@ -114,6 +116,7 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'translate_uid', key: 'translateUid', value: 'RULE', list: idRules, help: 'translate user ids, as virtiofsd\'s --translate-uid; may be repeated' },
   { name: 'translate_gid', key: 'translateGid', value: 'RULE', list: idRules, help: 'translate group ids in the same way; may be repeated' },
   { name: 'allow_direct_io', key: 'allowDirectIo', help: 'pass O_DIRECT on to the shared directory' },
+  { name: 'direct', key: 'direct', help: 'the kernel reads, writes and maps the files itself (root, Linux 6.9)' },
   { name: 'no_readdirplus', key: 'readdirplus', set: false, help: 'do without READDIRPLUS' },
   { name: 'timeout', key: 'timeout', value: 'SECONDS', parse: seconds, help: 'deadline of each step of mounting and unmounting (default: 10)' },
   { name: 'trace_json', key: 'traceJson', value: 'FILE', help: 'append a JSON record per request and lifecycle event' },

@@ -22,6 +22,7 @@ export const CAP_DAC_READ_SEARCH = 2
 export const CAP_FSETID = 4
 export const CAP_SETGID = 6
 export const CAP_SETUID = 7
+export const CAP_SYS_ADMIN = 21
 export const CAP_MKNOD = 27
 
 /** Sets the fsuid; never fails, so that only a second call tells whether it had an effect. @returns the one before */

@@ -60,6 +60,12 @@ const killprivExceptions: Kind['exceptions'] = {
   'suid-clearing: and stays with a write by who is': 'a WRITE does not say the supplementary groups of its caller; the bit goes, which is the safe side',
 }
 
+/** What FUSE cannot do when the kernel accesses the files itself. */
+const directExceptions: Kind['exceptions'] = {
+  'suid-clearing: sgid without group x goes': 'fuse_setattr in fs/fuse/dir.c clears sgid only together with group x',
+  'shared-mappings: storing marks mtime and ctime': 'FUSE hears nothing of stores to a mapping of a backing file, and shows the times that it knew',
+}
+
 function emulated(options: string, { parent = MEMORY, exceptions = killprivExceptions }: Partial<Kind> = {}): Kind {
   return { name: `emulated device, ${options}${parent === DISK ? ', on disk' : ''}`, parent, options: `${ALL},${options}`, exceptions }
 }
@@ -83,6 +89,8 @@ export const kinds: readonly Kind[] = [
   emulated('cache=always,writeback,queues=4', { exceptions: cachedWriteExceptions }),
   emulated('cache=auto,allow_direct_io'),
   emulated('cache=auto,no_readdirplus'),
+  emulated('direct', { exceptions: directExceptions }),
+  emulated('direct,cache=always,queues=4', { exceptions: directExceptions }),
   emulated('cache=auto', { parent: DISK }),
   ...virtiofsd('virtiofsd-rust', 'cache=auto', rustExceptions),
   ...virtiofsd('virtiofsd-rust', 'cache=never', rustUncachedExceptions),

@@ -106,7 +106,7 @@ t.test('a connection that is gone', async t => {
   const relay = new RelayFixture()
   try {
     const queue = new RequestQueue(relay.region, relay.plan.workers[0]!, relay.features, -1, relay.counters, relay.hiprio,
-      { maxWrite: 1 << 20, maxBackground: 28, defaultPermissions: true }, { initAnswered() {}, destroyed() {}, interrupted() {} }, null)
+      { maxWrite: 1 << 20, maxBackground: 28, defaultPermissions: true, passthrough: false }, { initAnswered() {}, destroyed() {}, interrupted() {} }, null)
     t.equal(queue.receive(), Received.UNMOUNTED)
     t.equal(queue.receive(), Received.UNMOUNTED, 'as often as it is asked')
   } finally {

@@ -46,7 +46,7 @@ export class RelayFixture {
     this.region = viewRegion(mapAnonymous(this.plan.lengthBytes), this.plan.lengthBytes)
     this.counters = workerCounters(allocateCounters(1), 0)
     this.hiprio = new HiprioQueue(this.region, this.plan, this.features, this.counters, () => { this.hiprioNotified++ })
-    const init = { maxWrite: 1 << 20, maxBackground: 28, defaultPermissions: true, ...options.init }
+    const init = { maxWrite: 1 << 20, maxBackground: 28, defaultPermissions: true, passthrough: false, ...options.init }
     this.queue = new (options.queueClass ?? RequestQueue)(this.region, this.plan.workers[0]!, this.features, this.fuse.fd, this.counters, this.hiprio, init, {
       initAnswered: error => { this.inits.push(error) },
       destroyed: () => { this.destroyed++ },

@@ -53,7 +53,7 @@ t.test('flags of fuse-init.md are relayed or not as it says', async t => {
     const arg = FuseInHeader.SIZE
     view.setUint32(arg + FuseInitIn.flags, 0xffff_ffff, true)
     view.setUint32(arg + FuseInitIn.flags2, 0xffff_ffff, true)
-    adaptInitRequest(view, 0, { maxWrite: 1 << 20, maxBackground: 28, defaultPermissions })
+    adaptInitRequest(view, 0, { maxWrite: 1 << 20, maxBackground: 28, defaultPermissions, passthrough: false })
     return new Set(initFlagNames(view.getUint32(arg + FuseInitIn.flags, true), view.getUint32(arg + FuseInitIn.flags2, true)))
   }
   const [withPermissions, without] = [relayed(true), relayed(false)]

@@ -14,7 +14,7 @@ const RELAYED: InitFlag[] = [
   'HANDLE_KILLPRIV_V2', 'SECURITY_CTX', 'POSIX_ACL', 'DONT_MASK', 'SETXATTR_EXT', 'WRITEBACK_CACHE', 'NO_OPEN_SUPPORT',
   'NO_OPENDIR_SUPPORT', 'EXPORT_SUPPORT', 'CREATE_SUPP_GROUP',
 ]
-const POLICY: InitPolicy = { maxWrite: 1 << 20, maxBackground: 28, defaultPermissions: true }
+const POLICY: InitPolicy = { maxWrite: 1 << 20, maxBackground: 28, defaultPermissions: true, passthrough: false }
 const AT = 24
 const view = new DataView(new ArrayBuffer(256))
 

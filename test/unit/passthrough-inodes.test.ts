@@ -2,8 +2,8 @@ import { linkSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, sta
 import { join } from 'node:path'
 import t from 'tap'
 import { errno } from '../../lib/errors.js'
-import { InodeTable } from '../../lib/device/passthrough/inode-table.js'
-import { Head } from '../../lib/device/passthrough/layout.js'
+import { InodeTable, Rec } from '../../lib/device/passthrough/inode-table.js'
+import { Head, RECORD_WORDS } from '../../lib/device/passthrough/layout.js'
 import { defaultOptions } from '../../lib/device/passthrough/options.js'
 import { openPassthrough, type PassthroughShared } from '../../lib/device/passthrough/shared.js'
 import { O_RDONLY, O_RDWR } from '../../lib/sys/file.js'
@@ -57,7 +57,7 @@ t.test('counts beyond 32 bits', async t => {
   const f = c.create(ROOT, 'f', O_RDWR)
   const index = Number(f.nodeid & 0xffffffn)
   // as after 2^30 − 1 lookups: the next ones go through the carry
-  const count = shared.layout.recordsAt + index * 24 + 2
+  const count = shared.layout.recordsAt + index * RECORD_WORDS + Rec.COUNT
   words[count] = 2 ** 30 - 1
   for (let i = 0; i < 3; i++) c.lookup(ROOT, 'f')
   t.equal(table.lookups(Number(f.nodeid)), 2 ** 30 + 2)

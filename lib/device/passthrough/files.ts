@@ -1,7 +1,8 @@
 /** Requests on open files: opening and making them, data, and what is done through a descriptor. */
 import { errno } from '../../errors.js'
 import {
-  FOPEN_DIRECT_IO, FOPEN_NOFLUSH, FOPEN_PARALLEL_DIRECT_WRITES, FUSE_FSYNC_FDATASYNC, FUSE_OPEN_KILL_SUIDGID, FUSE_WRITE_CACHE, FUSE_WRITE_KILL_SUIDGID, FuseCopyFileRangeIn,
+  FOPEN_DIRECT_IO, FOPEN_NOFLUSH, FOPEN_PARALLEL_DIRECT_WRITES, FOPEN_PASSTHROUGH, FUSE_FSYNC_FDATASYNC, FUSE_OPEN_KILL_SUIDGID, FUSE_WRITE_CACHE,
+  FUSE_WRITE_KILL_SUIDGID, FuseCopyFileRangeIn,
   FuseCopyFileRangeOut, FuseCreateIn, FuseEntryOut, FuseFallocateIn, FuseFlushIn, FuseFsyncIn, FuseLseekIn, FuseLseekOut, FuseOpenIn,
   FuseOpenOut, FuseReadIn, FuseReleaseIn, FuseWriteIn, FuseWriteOut,
 } from '../../fuse/abi.js'
@@ -13,6 +14,7 @@ import {
 import { close } from '../../sys/io.js'
 import { getU64, setU64 } from '../../wire/u64.js'
 import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
+import { NO_BACKING } from './backing-files.js'
 import { DIRECTORY, FILE, HandleFlag } from './handle-table.js'
 import { Negotiated } from './layout.js'
 import { MountKind } from './mount-table.js'
@@ -34,33 +36,41 @@ function openFlags(volume: Volume, asked: number): number {
   return flags
 }
 
+/** Writes a fuse_open_out. @returns its size */
+function writeOpen(volume: Volume, request: DeviceRequest, at: number, handle: number, open: number, backing: number): number {
+  volume.handles.write(request.reply, at + FuseOpenOut.fh, handle)
+  request.reply.setUint32(at + FuseOpenOut.open_flags, open, true)
+  request.reply.setInt32(at + FuseOpenOut.backing_id, backing, true)
+  return FuseOpenOut.SIZE
+}
+
 /**
  * Enters a descriptor as an open file and writes its fuse_open_out.
- * @param mount `MountKind` bits of the file's mount
+ * @param index of its inode, pinned
  * @returns its size, or −errno with the descriptor closed
  */
-function replyOpen(volume: Volume, request: DeviceRequest, at: number, fd: number, kind: number, nodeid: number, flags: number, mount: number): number {
+function replyOpen(volume: Volume, request: DeviceRequest, at: number, fd: number, index: number, flags: number): number {
+  const mount = volume.mounts.kind(volume.inodes.mountId(index))
   let about = (mount & MountKind.MEMORY) !== 0 ? HandleFlag.MEMORY : 0
   if (volume.options.allowDirectIo && (flags & O_DIRECT) !== 0) about |= HandleFlag.DIRECT
   if ((flags & O_SYNC) !== 0) about |= HandleFlag.SYNC
-  const handle = volume.handles.add(fd, kind, nodeid, about)
+  const backing = volume.negotiated(Negotiated.PASSTHROUGH) && volume.backing !== undefined ? volume.backing.enter(index, fd) : NO_BACKING
+  if (backing > NO_BACKING) about |= HandleFlag.BACKED
+  const handle = backing < 0 ? backing : volume.handles.add(fd, FILE, volume.inodes.nodeid(index), about)
   if (handle < 0) {
+    if (backing > NO_BACKING) volume.backing!.leave(index)
     close(fd)
     return handle
   }
-  const { reply } = request
-  let open = kind === FILE ? volume.rules.fileOpenFlags : volume.rules.dirOpenFlags
-  if (kind === FILE) {
-    // a FLUSH would find nothing to do: nothing written through this one, or no ->flush below
-    if ((flags & O_ACCMODE) === O_RDONLY || (mount & MountKind.LOCAL) !== 0) open |= FOPEN_NOFLUSH
-    // cached pages of what was written would be dropped by the next open: do without them and their copy
-    if ((flags & O_ACCMODE) === O_WRONLY && volume.negotiated(Negotiated.DIRECT_WRITES)) open |= FOPEN_DIRECT_IO
-    if ((flags & O_DIRECT) !== 0) open |= FOPEN_PARALLEL_DIRECT_WRITES
-  }
-  volume.handles.write(reply, at + FuseOpenOut.fh, handle)
-  reply.setUint32(at + FuseOpenOut.open_flags, open, true)
-  reply.setInt32(at + FuseOpenOut.backing_id, 0, true)
-  return FuseOpenOut.SIZE
+  // a FLUSH would find nothing to do: nothing written through this one, or no ->flush below
+  let open = (flags & O_ACCMODE) === O_RDONLY || (mount & MountKind.LOCAL) !== 0 ? FOPEN_NOFLUSH : 0
+  // nothing else goes with FOPEN_PASSTHROUGH (FOPEN_PASSTHROUGH_MASK in fs/fuse/iomode.c)
+  if (backing > NO_BACKING) return writeOpen(volume, request, at, handle, open | FOPEN_PASSTHROUGH, backing)
+  open |= volume.rules.fileOpenFlags
+  // cached pages of what was written would be dropped by the next open: do without them and their copy
+  if ((flags & O_ACCMODE) === O_WRONLY && volume.negotiated(Negotiated.DIRECT_WRITES)) open |= FOPEN_DIRECT_IO
+  if ((flags & O_DIRECT) !== 0) open |= FOPEN_PARALLEL_DIRECT_WRITES
+  return writeOpen(volume, request, at, handle, open, NO_BACKING)
 }
 
 /** Opens a pinned inode as a file; what is not a regular file has no business here. */
@@ -84,9 +94,9 @@ export function open(volume: Volume, request: DeviceRequest): number {
   const index = volume.inodes.pin(nodeid)
   if (index < 0) return index
   const fd = openFile(volume, index, flags, kill)
-  const mount = volume.mounts.kind(volume.inodes.mountId(index))
+  const done = fd < 0 ? fd : replyOpen(volume, request, request.replyAt, fd, index, flags)
   volume.inodes.unpin(index)
-  return fd < 0 ? fd : replyOpen(volume, request, request.replyAt, fd, FILE, nodeid, flags, mount)
+  return done
 }
 
 export function opendir(volume: Volume, request: DeviceRequest): number {
@@ -95,13 +105,16 @@ export function opendir(volume: Volume, request: DeviceRequest): number {
   if (index < 0) return index
   const fd = volume.inodes.type(index) === S_IFDIR ? volume.open(index, O_RDONLY | O_DIRECTORY | O_NONBLOCK) : -errno.ENOTDIR
   volume.inodes.unpin(index)
-  return fd < 0 ? fd : replyOpen(volume, request, request.replyAt, fd, DIRECTORY, nodeid, O_RDONLY, 0)
+  if (fd < 0) return fd
+  const handle = volume.handles.add(fd, DIRECTORY, nodeid, 0)
+  if (handle >= 0) return writeOpen(volume, request, request.replyAt, handle, volume.rules.dirOpenFlags, NO_BACKING)
+  close(fd)
+  return handle
 }
 
 /** Answers CREATE and TMPFILE: an entry whose lookup is counted, and an open file. */
 function replyCreated(volume: Volume, request: DeviceRequest, index: number, fd: number, flags: number): number {
-  const nodeid = volume.inodes.nodeid(index)
-  const opened = replyOpen(volume, request, request.replyAt + FuseEntryOut.SIZE, fd, FILE, nodeid, flags, volume.mounts.kind(volume.inodes.mountId(index)))
+  const opened = replyOpen(volume, request, request.replyAt + FuseEntryOut.SIZE, fd, index, flags)
   if (opened < 0) {
     volume.inodes.forgetIndex(index, 1)
     return opened
@@ -183,7 +196,14 @@ export function tmpfile(volume: Volume, request: DeviceRequest): number {
 function releaseHandle(volume: Volume, request: DeviceRequest, kind: number): number {
   const handle = volume.handles.pin(request.args, request.argsAt + FuseReleaseIn.fh, kind, request.nodeid)
   if (handle < 0) return handle
-  volume.handles.release(handle)
+  const released = volume.handles.release(handle)
+  if (released && (volume.handles.flags(handle) & HandleFlag.BACKED) !== 0) {
+    const index = volume.inodes.pin(request.nodeid)
+    if (index >= 0) {
+      volume.backing!.leave(index)
+      volume.inodes.unpin(index)
+    }
+  }
   volume.handles.unpin(handle)
   return 0
 }

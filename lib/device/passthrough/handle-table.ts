@@ -31,6 +31,8 @@ export const HandleFlag = {
   MEMORY: 4,
   /** Whether its data is in memory cannot be asked. */
   UNKNOWN: 8,
+  /** The kernel has it as a backing file. */
+  BACKED: 16,
 } as const
 
 const DYING = 0x8000_0000 | 0
@@ -142,14 +144,14 @@ export class HandleTable {
     Atomics.or(this.#words, this.#at(index) + Word.FLAGS, flags)
   }
 
-  /** RELEASE of a pinned handle: nobody can pin it again, and the last `unpin` closes it. */
-  release(index: number): void {
+  /** RELEASE of a pinned handle: nobody can pin it again, and the last `unpin` closes it. @returns false when it was released before */
+  release(index: number): boolean {
     const at = this.#at(index)
     const generation = Atomics.load(this.#words, at + Word.GENERATION)
     // of two releases at once only one counts
-    if (generation > 0 && Atomics.compareExchange(this.#words, at + Word.GENERATION, generation, -generation) === generation) {
-      Atomics.or(this.#words, at, DYING)
-    }
+    if (generation <= 0 || Atomics.compareExchange(this.#words, at + Word.GENERATION, generation, -generation) !== generation) return false
+    Atomics.or(this.#words, at, DYING)
+    return true
   }
 
   #free(index: number): void {

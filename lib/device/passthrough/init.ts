@@ -11,6 +11,8 @@ const OLDEST_MINOR = 27
 const MAX_WRITE = 1 << 20
 const MAX_PAGES = 256
 const MAX_BACKGROUND = 0xffff
+/** Backing files may lie on no stacked file system; so overlayfs still fits on top of the mount. */
+const STACK_DEPTH = 1
 /** fuse_init_in of kernels without INIT_EXT ends before flags2. */
 const OLD_INIT_IN_BYTES = FuseInitIn.flags2
 
@@ -60,6 +62,9 @@ export function init(volume: Volume, request: DeviceRequest): number {
   }
   let answer = 0n
   for (const flag of wanted(volume.options)) answer |= offered & bit(flag)
+  // what is written to a backing file does not pass here: the kernel must clear suid and sgid itself, and
+  // does so for O_TRUNC when that is a SETATTR
+  if (volume.options.direct && (offered & bit('PASSTHROUGH')) !== 0n) answer = (answer | bit('PASSTHROUGH')) & ~(bit('HANDLE_KILLPRIV_V2') | bit('ATOMIC_O_TRUNC'))
   if (volume.options.posixAcl && (answer & bit('POSIX_ACL')) === 0n) return -errno.EPROTO
 
   destroy(volume)
@@ -71,7 +76,11 @@ export function init(volume: Volume, request: DeviceRequest): number {
   if ((answer & bit('CREATE_SUPP_GROUP')) !== 0n) negotiated |= Negotiated.SUPP_GROUP
   // only kernels that know this flag drop cached pages of what is written directly
   const coherent = (answer & bit('DIRECT_IO_ALLOW_MMAP')) !== 0n
-  if (coherent && volume.options.cache === 'auto' && (negotiated & Negotiated.WRITEBACK) === 0) negotiated |= Negotiated.DIRECT_WRITES
+  if (coherent && volume.options.cache === 'auto' && (negotiated & Negotiated.WRITEBACK) === 0 && (answer & bit('PASSTHROUGH')) === 0n) negotiated |= Negotiated.DIRECT_WRITES
+  if ((answer & bit('PASSTHROUGH')) !== 0n) {
+    negotiated |= Negotiated.PASSTHROUGH
+    reply.setUint32(replyAt + FuseInitOut.max_stack_depth, STACK_DEPTH, true)
+  }
   Atomics.store(volume.words, Head.NEGOTIATED, negotiated)
 
   reply.setUint32(replyAt + FuseInitOut.max_readahead, args.getUint32(argsAt + FuseInitIn.max_readahead, true), true)

@@ -33,10 +33,12 @@ import { St, type StatBuffer } from './stat-buffer.js'
 export const Rec = {
   STATE: 0, GENERATION: 1, COUNT: 2, COUNT_HIGH: 3, INO: 4, DEV_MAJOR: 6, DEV_MINOR: 7, MOUNT: 8, FLAGS: 9,
   BTIME: 10, BTIME_NSEC: 11,
+  /** Backing id, and opens that have it. */
+  BACKING: 12, BACKING_OPENS: 13,
   /** struct file_handle: u32 handle_bytes, i32 handle_type, bytes */
-  HANDLE: 12,
+  HANDLE: 14,
   /** Instead of a file handle: the node id of a directory and the name there, NUL-terminated. */
-  PARENT: 12, NAME: 14,
+  PARENT: 14, NAME: 16,
 } as const
 
 /** Bytes of a file handle behind its two leading words that fit a record. */
@@ -188,6 +190,20 @@ export class InodeTable {
 
   mountId(index: number): number {
     return this.#words[this.#at(index) + Rec.MOUNT]!
+  }
+
+  /** Backing id of a pinned record, 0 for none. Under Head.BACKING_LOCK. */
+  backing(index: number): number {
+    return this.#words[this.#at(index) + Rec.BACKING]!
+  }
+
+  /** Counts opens with a backing id, which goes with the last. Under Head.BACKING_LOCK. @returns how many there are */
+  addBacking(index: number, id: number, opens: number): number {
+    const at = this.#at(index)
+    const left = this.#words[at + Rec.BACKING_OPENS]! + opens
+    this.#words[at + Rec.BACKING_OPENS] = left
+    this.#words[at + Rec.BACKING] = left === 0 ? 0 : id
+    return left
   }
 
   /** Address of the struct file_handle of a record. */
@@ -464,6 +480,8 @@ export class InodeTable {
     w[at + Rec.BTIME_NSEC] = st[St.btimeNsec]!
     w[at + Rec.FLAGS] = (st[St.mode]! & Flag.TYPE) | flags | Flag.HASHED
     w[at + Rec.COUNT_HIGH] = 0
+    w[at + Rec.BACKING] = 0
+    w[at + Rec.BACKING_OPENS] = 0
     Atomics.store(w, at + Rec.COUNT, 1)
     // last: from here on `pin` accepts the new node id
     Atomics.store(w, at + Rec.GENERATION, -w[at + Rec.GENERATION]! + 1)

@@ -34,6 +34,8 @@ export const Head = {
   NEGOTIATED: 15,
   /** Not 0 once an inode was found that only its name leads to. */
   NAMED: 16,
+  /** Guards the backing ids of inodes. */
+  BACKING_LOCK: 17,
   WORDS: 64,
 } as const
 
@@ -46,9 +48,11 @@ export const Negotiated = {
   SUPP_GROUP: 16,
   /** Files opened for writing only are written past the page cache. */
   DIRECT_WRITES: 32,
+  /** The kernel takes backing files. */
+  PASSTHROUGH: 64,
 } as const
 
-export const RECORD_WORDS = 24
+export const RECORD_WORDS = 26
 export const HANDLE_WORDS = 12
 export const MOUNT_WORDS = 4
 export const MOUNT_ROOM = 1024

@@ -19,6 +19,8 @@ export const MountKind = {
   LOCAL: 1,
   /** All data is in memory. */
   MEMORY: 2,
+  /** The kernel does not take its files as backing files. */
+  NO_BACKING: 4,
 } as const
 
 /** statfs.f_type. Source: Linux include/uapi/linux/magic.h, and fs/f2fs. */
@@ -63,6 +65,14 @@ export class MountTable {
       if (this.#words[at] === mountId) return this.#words[at + 2]!
     }
     return 0
+  }
+
+  /** Adds a `MountKind` bit to a mount. */
+  mark(mountId: number, bit: number): void {
+    const count = Atomics.load(this.#words, Head.MOUNT_COUNT)
+    for (let i = 0, at = this.#at; i < count; i++, at += MOUNT_WORDS) {
+      if (this.#words[at] === mountId) Atomics.or(this.#words, at + 2, bit)
+    }
   }
 
   /**

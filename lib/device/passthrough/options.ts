@@ -20,6 +20,8 @@ export interface PassthroughOptions {
   readonly: boolean
   /** Pass O_DIRECT on to the file system below. */
   allowDirectIo: boolean
+  /** The kernel reads and writes the files itself, where it can. */
+  direct: boolean
   readdirplus: boolean
   /** Rules that translate names of attributes, see XattrMap; empty for none. Needs `xattr`. */
   xattrMap: string
@@ -29,7 +31,7 @@ export interface PassthroughOptions {
 }
 
 export const defaultOptions: Omit<PassthroughOptions, 'root'> = {
-  cache: 'auto', writeback: false, xattr: true, posixAcl: false, readonly: false, allowDirectIo: false, readdirplus: true,
+  cache: 'auto', writeback: false, xattr: true, posixAcl: false, readonly: false, allowDirectIo: false, direct: false, readdirplus: true,
   xattrMap: '', translateUid: [], translateGid: [],
 }
 

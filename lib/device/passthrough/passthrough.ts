@@ -96,8 +96,9 @@ export class Passthrough implements Handlers {
   readonly #volume: Volume
   readonly #table: (Operation | undefined)[] = new Array(OPCODE_LIMIT).fill(undefined)
 
-  constructor(shared: PassthroughShared) {
-    this.#volume = new Volume(shared)
+  /** @param windowFd see `DeviceHost` */
+  constructor(shared: PassthroughShared, windowFd = -1) {
+    this.#volume = new Volume(shared, windowFd)
     for (let opcode = 0; opcode < OPCODE_LIMIT; opcode++) this.#table[opcode] = operations[opcode]
     const capability = this.#volume.xattrMap?.capability
     if (capability !== undefined) {

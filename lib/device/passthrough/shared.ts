@@ -3,7 +3,7 @@
  * clone and share the memory and the descriptors it names.
  */
 import { errno, SyscallError, UsageError } from '../../errors.js'
-import { Capabilities, CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID, effectiveUid } from '../../sys/credentials.js'
+import { Capabilities, CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, effectiveUid } from '../../sys/credentials.js'
 import { AT_EMPTY_PATH, O_DIRECTORY, O_PATH, openPath, STATX_MNT_ID, statxPath } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
 import { mapAnonymous, unmap, viewRegion } from '../../sys/memory.js'
@@ -74,6 +74,7 @@ export function openPassthrough(options: PassthroughOptions, limits: Passthrough
     const mountFd = handles && (stat.words[St.mask]! & STATX_MNT_ID) !== 0 ? probe.open(rootFd, stat) : NO_HANDLES
     new MountTable(words, layout).add(stat.mountId, mountFd, probe.kind(rootFd))
     if (handles && mountFd < 0) notices.push(`${options.root}: its file system has no usable file handles; files renamed on this side can be lost to the mount until they are looked up again`)
+    if (options.direct && !new Capabilities().has(CAP_SYS_ADMIN)) notices.push('not root: option direct has no effect')
     if (!mayActForOthers()) notices.push('not root: new files belong to the user of the device, whoever creates them')
     return { options, address, lengthBytes, layout, procFd, keptLimit: Math.floor(descriptors / 2), notices }
   } catch (error) {

@@ -6,8 +6,10 @@ import { errno } from '../../errors.js'
 import {
   AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW, O_NOFOLLOW, O_PATH, openat, openByHandleAt, S_IFDIR, statx,
 } from '../../sys/file.js'
+import { BackingWindow } from '../../sys/backing.js'
 import { close } from '../../sys/io.js'
 import { scratch, viewRegion, type Region } from '../../sys/memory.js'
+import { BackingFiles } from './backing-files.js'
 import { Caller } from './caller.js'
 import { FdCache } from './fd-cache.js'
 import { HandleBuffer, MountProbe } from './file-handles.js'
@@ -52,6 +54,8 @@ export class Volume {
   readonly small: Region = scratch(128)
   /** What getdents64 writes. */
   readonly dirents: Region = scratch(DIRENT_BYTES)
+  /** With `direct`. */
+  readonly backing: BackingFiles | undefined
   readonly #cache: FdCache
   readonly #handle = new HandleBuffer()
   /** A name read back from an inode record. */
@@ -59,7 +63,10 @@ export class Volume {
   readonly #probe: MountProbe
   readonly #keptLimit: number
 
-  constructor(shared: PassthroughShared) {
+  /**
+   * @param windowFd /dev/fuse of the mount, to give files to the kernel; −1 for none
+   */
+  constructor(shared: PassthroughShared, windowFd = -1) {
     const dot = scratch(2)
     dot.bytes[0] = 0x2e
     this.dot = dot.address
@@ -72,6 +79,7 @@ export class Volume {
     this.inodes = new InodeTable(this.words, shared.address, shared.layout)
     this.handles = new HandleTable(this.words, shared.layout)
     this.mounts = new MountTable(this.words, shared.layout)
+    if (shared.options.direct && windowFd >= 0) this.backing = new BackingFiles(this.words, this.inodes, this.mounts, new BackingWindow(windowFd))
     this.#cache = new FdCache(this.words, shared.layout, this.inodes)
     this.procFd = shared.procFd
     this.#probe = new MountProbe(shared.procFd)
