@@ -178,8 +178,9 @@ export class VirtioFs extends EventEmitter<Events> {
   }
 
   async #initAnswer(): Promise<InitAnswer> {
-    const event = await this.#within('FUSE_INIT', new Promise<WorkerEvent>(resolve => {
+    const event = await this.#within('FUSE_INIT', new Promise<WorkerEvent>((resolve, reject) => {
       this.#workers[0]!.on('event', event => { if (event.type === 'init') resolve(event) })
+      this.once('unmounted', () => reject(new PeerGoneError('it was unmounted before the device answered FUSE_INIT')))
     }))
     if (event.type !== 'init') throw new TypeError('not an init event')
     this.event('init', { error: event.error, ...event.answer })

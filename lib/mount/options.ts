@@ -145,7 +145,15 @@ const mountFlagTable: Record<string, [set: number, clear: number]> = {
 }
 
 /** Options of mount(8) that are not for the file system. */
-const ignored = new Set(['user', 'nouser', 'users', 'nousers', 'owner', 'group', 'nofail', 'auto', 'noauto', '_netdev'])
+const ignored = new Set([
+  'user', 'nouser', 'users', 'nousers', 'owner', 'noowner', 'group', 'nogroup', 'nofail', 'auto', 'noauto', '_netdev',
+  'mand', 'nomand', 'iversion', 'noiversion', 'silent', 'loud', 'comment', 'helper', 'uhelper', 'subtype',
+])
+
+/** Also those that begin so: they are for libmount and systemd. */
+function isIgnored(name: string): boolean {
+  return ignored.has(name) || /^x-/i.test(name)
+}
 
 /** Names of the mount(8) flags that are set. */
 export function mountFlagNames(flags: number): string[] {
@@ -161,22 +169,25 @@ function split(text: string): string[] {
  * Parses `-o` arguments.
  *
  * @param texts comma-separated lists, as they were given
+ * @param sloppy pass over what is not known
  * @throws UsageError for an unknown option, a missing or a bad value
  */
-export function parseMountOptions(texts: readonly string[]): MountOptions {
+export function parseMountOptions(texts: readonly string[], { sloppy = false } = {}): MountOptions {
   const options: Record<string, unknown> = {}
   let flags = 0
   for (const part of texts.flatMap(split)) {
     const equals = part.indexOf('=')
     const name = equals < 0 ? part : part.slice(0, equals)
     const value = equals < 0 ? undefined : part.slice(equals + 1)
-    if (ignored.has(name) || name.startsWith('x-') || name === 'subtype') continue
+    if (isIgnored(name)) continue
+    if (name === 'remount') throw new UsageError('a mount cannot be changed by remount: unmount it and mount it again')
     const flag = value === undefined && Object.hasOwn(mountFlagTable, name) ? mountFlagTable[name] : undefined
     if (flag) {
       flags = (flags | flag[0]) & ~flag[1]
       continue
     }
     const row = optionTable.find(candidate => candidate.name === name)
+    if (!row && sloppy) continue
     if (!row) throw new UsageError(`unknown option "${part}"`)
     const parsed = parseValue(row, value)
     if (row.list) {
