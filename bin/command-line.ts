@@ -1,13 +1,18 @@
 /** The grammar of the command. Each command is loaded when it is asked for: starting up is a measured figure. */
-import yargs from 'yargs'
+import yargs, { type Argv } from 'yargs'
 import { UsageError } from '../lib/errors.js'
 import { optionTable, parseMountOptions } from '../lib/mount/options.js'
+import { HELPER_DIRECTORY } from './helper-arguments.js'
 import { runMount } from './run-mount.js'
 
 function optionHelp(): string {
   const width = 22
   return 'Options of -o:\n' + optionTable.map(row => `  ${(row.value ? `${row.name}=${row.value}` : row.name).padEnd(width)}  ${row.help}`).join('\n')
     + '\n  and ro, nosuid, nodev, noexec, sync, noatime … as in mount(8)'
+}
+
+function directoryOption<T>(command: Argv<T>) {
+  return command.option('directory', { type: 'string', default: HELPER_DIRECTORY, describe: 'where mount(8) looks for them' })
 }
 
 /** Parses the arguments and runs the command that they name; sets `process.exitCode`. @throws what it throws */
@@ -35,6 +40,10 @@ export async function runCommandLine(args: string[]): Promise<void> {
       .option('o', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'mount options, comma-separated', defaultDescription: 'none' })
       .option('json', { type: 'boolean', default: false, describe: 'print JSON' }),
     async args => { process.exitCode = await (await import('./probe-command.js')).probeCommand(args.source, parseMountOptions(args.o), args.json) })
+    .command('install', 'put the helpers of mount(8) in place, for mount -t virtiofs-bridge and /etc/fstab', directoryOption,
+      async args => { process.exitCode = (await import('./install-command.js')).installCommand(args.directory) })
+    .command('uninstall', 'remove the helpers of mount(8)', directoryOption,
+      async args => { process.exitCode = (await import('./install-command.js')).uninstallCommand(args.directory) })
     .strict()
     .recommendCommands()
     .help().alias('h', 'help')
@@ -43,5 +52,6 @@ export async function runCommandLine(args: string[]): Promise<void> {
     .exitProcess(false)
     .fail((message, error) => {
       throw error ?? new UsageError(`${message.split('\n')[0]} (try --help)`)
-    })    .parseAsync()
+    })
+    .parseAsync()
 }

@@ -39,4 +39,4 @@ export function parsePlainMount(args: string[]): { request: MountRequest, foregr
 }
 
 /** A source of such a name is written ./NAME. */
-const COMMANDS = new Set(['mount', 'umount', 'probe', 'help', 'completion'])
+const COMMANDS = new Set(['mount', 'umount', 'probe', 'install', 'uninstall', 'help', 'completion'])
