@@ -8,6 +8,11 @@
 import koffi from 'koffi'
 import { SyscallError } from '../errors.js'
 
+export const KOFFI_STACK_BYTES = 256 << 10
+export const KOFFI_HEAP_BYTES = 128 << 10
+// The blocks for the stack and the strings of calls, per thread. koffi does not give them back when a
+// thread ends (native-notes/no-c.md), and its own 2 MiB and 1 MiB are more than any call here needs.
+koffi.config({ sync_stack_size: KOFFI_STACK_BYTES, sync_heap_size: KOFFI_HEAP_BYTES })
 const library = koffi.load('libc.so.6')
 
 /** A raw C function: numbers in, a number out, −1 for an error. */
