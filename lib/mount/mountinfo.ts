@@ -17,9 +17,10 @@ function unescape(field: string): string {
   return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)))
 }
 
-export function readMounts(): MountEntry[] {
+/** @param pid of a process in the mount namespace that is meant */
+export function readMounts(pid: number | 'self' = 'self'): MountEntry[] {
   // latin1 keeps the bytes of names that are not UTF-8 apart; then names are decoded one by one
-  const text = readFileSync('/proc/self/mountinfo', 'latin1')
+  const text = readFileSync(`/proc/${pid}/mountinfo`, 'latin1')
   return text.split('\n').filter(line => line !== '').map(line => {
     const fields = line.split(' ')
     const [major, minor] = fields[2]!.split(':')

@@ -110,3 +110,10 @@ t.test('poll in microseconds', async t => {
   t.equal(pollMicroseconds('auto'), pollMicroseconds(undefined))
   t.ok(pollMicroseconds() > 0)
 })
+
+t.test('what mount(8) and systemd add is passed over; a remount is refused; sloppy passes over anything', async t => {
+  t.strictSame(parseMountOptions(['nofail,noauto,_netdev,user=joe,users,comment=x=y,x-systemd.automount,X-mount.mkdir=0700,subtype=virtiofs-bridge,iversion']), { mountFlags: 0 })
+  t.match(refused('remount,ro'), /cannot be changed by remount/)
+  t.strictSame(parseMountOptions(['glub,glab=1,ro'], { sloppy: true }), { mountFlags: MS_RDONLY, readonly: true })
+  t.throws(() => parseMountOptions(['queues=none'], { sloppy: true }), /whole number/, 'a wrong value is wrong all the same')
+})

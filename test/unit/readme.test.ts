@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { ExitCode } from '../../bin/exit-codes.js'
 import { optionTable, parseMountOptions } from '../../lib/mount/options.js'
+import { noProgram } from '../support/peers.js'
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8')
@@ -33,6 +34,20 @@ t.test('options of README are those of the program', async t => {
 
 t.test('exit codes of README are those of the program', async t => {
   t.strictSame(table(section('Exit codes')).map(([code]) => Number(code)), Object.values(ExitCode).sort((a, b) => a - b))
+})
+
+t.test('systemd units of README', { skip: noProgram('systemd-analyze') }, async t => {
+  const units = [...README.matchAll(/^```ini\n(.*?)^```$/gms)].map(([, text]) => text!)
+  t.equal(units.length, 2)
+  const place = mkdtempSync(join(tmpdir(), 'units-'))
+  t.teardown(() => rmSync(place, { recursive: true }))
+  const paths = units.map(text => {
+    const path = join(place, `mnt-shared.${text.includes('[Automount]') ? 'automount' : 'mount'}`)
+    writeFileSync(path, text)
+    return path
+  })
+  const { stdout, stderr } = await run('systemd-analyze', ['verify', ...paths])
+  t.strictSame({ stdout, stderr }, { stdout: '', stderr: '' }, 'systemd-analyze has nothing to say')
 })
 
 t.test('examples of README', async t => {
