@@ -3,7 +3,6 @@
  * commands from the main thread; polls for a while when there is nothing to do, then sleeps in
  * epoll. Nothing here happens on a timer.
  */
-import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
 import { errno } from '../errors.js'
 import { EmulatedQueue } from '../device/emulated-queue.js'
 import type { Handlers } from '../device/handlers.js'
@@ -17,13 +16,14 @@ import { HiprioRelay, HiprioRelayDrain } from './hiprio-relay.js'
 import { PollBudget } from './poll-budget.js'
 import { Received, RequestQueue } from './request-queue.js'
 import { RequestTrace, traceWanted } from './request-trace.js'
-import type { WorkerCommand, WorkerEvent, WorkerSetup } from './worker-protocol.js'
+import type { WorkerEvent, WorkerPort, WorkerSetup } from './worker-protocol.js'
 
 const EPOLLET = 2 ** 31
 const TOKEN_FUSE = 0
 const TOKEN_CALL = 1
 const TOKEN_WAKE = 2
 const TOKEN_SOCKET = 3
+const NOT_ARMED = -1
 /** Requests read before completions are looked at again, so that neither side starves. */
 const BATCH = 16
 /** Looks at the ring, which are cheap, for each look at /dev/fuse, which is a system call. */
@@ -31,7 +31,7 @@ const RING_LOOKS = 16
 
 export class QueueWorker {
   readonly #setup: WorkerSetup
-  readonly #port: MessagePort
+  readonly #port: WorkerPort
   readonly #counters: Float64Array
   readonly #queue: RequestQueue
   /** Worker 0 owns hiprio; the others relay to it. */
@@ -46,13 +46,14 @@ export class QueueWorker {
   readonly #epoll = new Epoll()
   readonly #poll: PollBudget
   #fuseOpen = true
-  #fuseArmed = false
+  /** What epoll listens to on /dev/fuse. */
+  #fuseEvents = NOT_ARMED
   #draining = false
   #gone = false
   #exit = false
 
   /** @param handlers of the emulated device, when the backend is one */
-  constructor(setup: WorkerSetup, port: MessagePort, handlers: Handlers | undefined) {
+  constructor(setup: WorkerSetup, port: WorkerPort, handlers: Handlers | undefined) {
     this.#setup = setup
     this.#port = port
     this.#handlers = handlers
@@ -98,21 +99,30 @@ export class QueueWorker {
   }
 
   #post(event: WorkerEvent): void {
-    this.#port.postMessage(event)
+    this.#port.post(event)
   }
 
   /** Serves until told to exit. Blocks the thread. */
   run(): void {
-    this.#post({ type: 'ready' })
-    while (!this.#exit) {
-      if (this.#pass() > 0) continue
-      if (this.#pollForWork()) continue
-      this.#sleep()
+    this.start()
+    while (!this.ended) {
+      if (this.pass() > 0 || this.#pollForWork()) continue
+      if (this.fallAsleep()) this.wait(-1)
+      this.awake()
     }
   }
 
+  /** The steps of `run` follow one by one: a test takes them in one thread, with others between. */
+  start(): void {
+    this.#post({ type: 'ready' })
+  }
+
+  get ended(): boolean {
+    return this.#exit
+  }
+
   /** One round over everything that can bring work. @returns how much there was */
-  #pass(): number {
+  pass(): number {
     let work = 0
     if (this.#emulated === undefined || this.#emulated.collect() > 0) work += this.#completions()
     for (const relay of this.#relays) {
@@ -201,47 +211,78 @@ export class QueueWorker {
   }
 
   /**
-   * Sleeps until something happens. Notifications are on while it sleeps; what came between the
-   * last look and turning them on is looked for once more, since no notice of it may come.
+   * Turns notifications on, and looks once more for what came before that, since no notice of it
+   * may come.
+   *
+   * @returns false when there is something
    */
-  #sleep(): void {
+  fallAsleep(): boolean {
     Atomics.store(this.#sleepFlags, this.#setup.index, 1)
-    const vhost = this.#setup.backend.kind === 'vhost-user' && !this.#gone
-    const quiet = !vhost || (this.#queue.ring.enableCallbacks() && (this.#hiprio === undefined || this.#hiprio.ring.enableCallbacks()))
-    if (quiet && !this.#relays.some(relay => relay.hasSome()) && !this.#emulated?.hasDone()) {
-      this.#armFuse()
-      this.#trace?.flush()
-      this.#counters[Counter.IN_FLIGHT] = this.#queue.inFlight
-      this.#counters[Counter.SLEEPS]!++
-      this.#poll.sleeping()
-      const ready = this.#epoll.wait(-1)
-      this.#poll.woken()
-      for (let i = 0; i < ready; i++) {
-        const token = this.#epoll.token(i)
-        if (token === TOKEN_WAKE) this.#commands()
-        else if (token === TOKEN_SOCKET) this.#deviceGone('the backend closed its socket')
-      }
+    const quiet = !this.#vhostUser || (this.#queue.ring.enableCallbacks() && (this.#hiprio === undefined || this.#hiprio.ring.enableCallbacks()))
+    if (!quiet || this.#relays.some(relay => relay.hasSome()) || this.#emulated?.hasDone()) return false
+    this.#armFuse()
+    this.#trace?.flush()
+    this.#counters[Counter.IN_FLIGHT] = this.#queue.inFlight
+    this.#counters[Counter.SLEEPS]!++
+    this.#poll.sleeping()
+    return true
+  }
+
+  /**
+   * Sleeps until something happens, and does what the main thread or the end of the device demand.
+   *
+   * @param timeoutMs −1 for no limit
+   * @returns how many things happened
+   */
+  wait(timeoutMs: number): number {
+    const ready = this.#epoll.wait(timeoutMs)
+    this.#poll.woken()
+    for (let i = 0; i < ready; i++) {
+      const token = this.#epoll.token(i)
+      if (token === TOKEN_WAKE) this.#commands()
+      // not by a read: there may be no room for one
+      else if (token === TOKEN_FUSE && (this.#epoll.events(i) & (EPOLLERR | EPOLLHUP)) !== 0) this.#unmounted()
+      else if (token === TOKEN_SOCKET) this.#deviceGone('the backend closed its socket')
     }
+    return ready
+  }
+
+  /** Turns notifications off again. */
+  awake(): void {
     Atomics.store(this.#sleepFlags, this.#setup.index, 0)
-    if (vhost) {
+    if (this.#vhostUser) {
       this.#queue.ring.disableCallbacks()
       this.#hiprio?.ring.disableCallbacks()
     }
     this.#sink.flush()
   }
 
-  /** Listens to /dev/fuse only while a request could be taken: else its readiness would never let us sleep. */
+  /** Whether there is a device in another process, which can be asked for notices. */
+  get #vhostUser(): boolean {
+    return this.#setup.backend.kind === 'vhost-user' && !this.#gone
+  }
+
+  /**
+   * Listens to requests only while one could be taken, else their readiness would never let us sleep;
+   * to the end of the connection always.
+   */
   #armFuse(): void {
-    const wanted = this.#fuseOpen && this.#queue.hasRoom
-    if (wanted === this.#fuseArmed) return
-    if (wanted) this.#epoll.add(this.#setup.fuseFd, EPOLLIN | (this.#setup.wakeFds.length > 1 ? EPOLLEXCLUSIVE : 0), TOKEN_FUSE)
-    else this.#epoll.remove(this.#setup.fuseFd)
-    this.#fuseArmed = wanted
+    const wanted = this.#queue.hasRoom ? EPOLLIN : 0
+    if (!this.#fuseOpen || wanted === this.#fuseEvents) return
+    // one with EPOLLEXCLUSIVE cannot be modified
+    this.#disarmFuse()
+    this.#epoll.add(this.#setup.fuseFd, wanted | (this.#setup.wakeFds.length > 1 ? EPOLLEXCLUSIVE : 0), TOKEN_FUSE)
+    this.#fuseEvents = wanted
+  }
+
+  #disarmFuse(): void {
+    if (this.#fuseEvents !== NOT_ARMED) this.#epoll.remove(this.#setup.fuseFd)
+    this.#fuseEvents = NOT_ARMED
   }
 
   #unmounted(): void {
-    if (this.#fuseArmed) this.#epoll.remove(this.#setup.fuseFd)
-    this.#fuseArmed = false
+    if (!this.#fuseOpen) return
+    this.#disarmFuse()
     this.#fuseOpen = false
     this.#post({ type: 'unmounted' })
   }
@@ -257,12 +298,13 @@ export class QueueWorker {
   /** virtio_fs_remove, on this thread: nothing new goes to the device, what it had is failed. */
   #deviceGone(reason: string): void {
     if (this.#gone) return
-    if (this.#setup.backend.kind === 'vhost-user' && this.#hiprio) this.#epoll.remove(this.#setup.backend.socketFd)
     this.#post({ type: 'gone', reason, failed: this.#fail(-errno.EIO) })
   }
 
   #fail(error: number): number {
     this.#gone = true
+    // its end would be seen for ever, whenever it comes
+    if (this.#setup.backend.kind === 'vhost-user' && this.#hiprio) this.#epoll.remove(this.#setup.backend.socketFd)
     // what the device answered before it went is still good
     this.#queue.complete()
     this.#queue.connected = false
@@ -271,8 +313,7 @@ export class QueueWorker {
   }
 
   #commands(): void {
-    for (let message = receiveMessageOnPort(this.#port); message; message = receiveMessageOnPort(this.#port)) {
-      const command = message.message as WorkerCommand
+    for (let command = this.#port.take(); command; command = this.#port.take()) {
       switch (command.type) {
         case 'stop-hiprio': this.#hiprio?.disconnect(); break
         case 'drain': this.#draining = true; break
@@ -293,6 +334,7 @@ export class QueueWorker {
 
   /** Frees what this thread made, in reverse order. */
   close(): void {
+    this.#queue.close()
     this.#emulated?.close()
     this.#emulatedHiprio?.close()
     this.#handlers?.close()

@@ -12,7 +12,7 @@ import { errno } from '../errors.js'
 import { FuseBatchForgetIn, FuseEntryOut, FuseForgetIn, FuseForgetOne, FuseInHeader, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
 import { adaptInitReply, adaptInitRequest, type InitPolicy } from '../fuse/init.js'
 import { hasReply, Op, OPCODE_LIMIT, replyFixedBytes, replyPayloadBytes } from '../fuse/opcodes.js'
-import { PAGE_SIZE, type Region } from '../sys/memory.js'
+import { mapAnonymous, PAGE_SIZE, unmap, viewRegion, type Region } from '../sys/memory.js'
 import { DriverRing, writeDescriptor, type RingFeatures } from '../virtio/driver-ring.js'
 import { VIRTQ_DESC_F_WRITE } from '../virtio/split-ring.js'
 import { buildRelease, forgetReply, isBeingKilled, releaseOpcode } from './abandoned-reply.js'
@@ -53,7 +53,7 @@ const OWN_UNIQUE_HIGH = 0x20000000
 
 export class RequestQueue {
   readonly ring: DriverRing
-  readonly slots: SlotTable
+  slots: SlotTable
   /** Requests put on the ring and not yet ended (virtio_fs_vq.in_flight). */
   inFlight = 0
   /** False once the queue is stopped: what still comes is answered ENOTCONN. */
@@ -61,13 +61,16 @@ export class RequestQueue {
   /** Byte of the region where the last INIT lies; it stays there until the slot is used again. */
   lastInitAt = 0
 
-  readonly #region: Region
+  #region: Region
+  readonly #plan: WorkerPlan
   readonly #channel: FuseChannel
   readonly #counters: Float64Array
   readonly #hiprio: HiprioSink
   readonly #init: InitPolicy
   readonly #events: QueueEvents
   readonly #trace: RequestTrace | null
+  /** Instead of the shared memory, once the device is gone. */
+  #private: Region | undefined
   #lastUniqueLow = 0
   #lastUniqueHigh = 0
   #ownUnique = 0
@@ -77,6 +80,7 @@ export class RequestQueue {
     hiprio: HiprioSink, init: InitPolicy, events: QueueEvents, trace: RequestTrace | null,
   ) {
     this.#region = region
+    this.#plan = plan
     this.#channel = new FuseChannel(fuseFd)
     this.#counters = counters
     this.#hiprio = hiprio
@@ -90,7 +94,7 @@ export class RequestQueue {
   /** Whether there is room to read one more request, whatever it turns out to be. */
   get hasRoom(): boolean {
     // a large buffer for the read itself, one more when the reply is large too
-    return this.slots.freeSlotCount > 0 && this.slots.freeLargeCount > 1 && this.ring.freeCount >= this.ring.cost(Slot.TABLE_LENGTH)
+    return this.slots.freeSlotCount > 0 && this.slots.freeLargeCount > 1 && (!this.connected || this.ring.freeCount >= this.ring.cost(Slot.TABLE_LENGTH))
   }
 
   /** Reads one request from the kernel and puts it on its way, without notifying the device. */
@@ -101,7 +105,7 @@ export class RequestQueue {
     const head = slots.at(slots.nextSlot) + Slot.IN
     const tail = slots.largeAt(slots.nextLarge)
     const length = this.#channel.receive(address + head, address + tail)
-    if (length < 0) return this.#readFailed(length)
+    if (length <= 0) return this.#readFailed(length)
 
     const opcode = view.getUint32(head + FuseInHeader.opcode, true)
     let large = false
@@ -354,12 +358,15 @@ export class RequestQueue {
   }
 
   /**
-   * The device is gone: answers everything in flight with `error` (0 > error), once. Its buffers are
-   * not used again, since the device may still write to them.
+   * The device is gone: answers everything in flight with `error` (0 > error), once. The device may
+   * still write to the shared memory, so nothing there is used again: what comes later is read into
+   * memory of the queue's own, and there is always room for it.
    *
    * @returns how many were answered
    */
   failInFlight(error: number): number {
+    if (this.#private) return 0
+    this.connected = false
     const { slots } = this
     const waiting = this.ring.outstanding().filter(slot => slots.waiter[slot] === Waiter.KERNEL)
     for (const slot of waiting) {
@@ -368,6 +375,15 @@ export class RequestQueue {
     }
     this.inFlight = 0
     this.ring.broken ||= 'the device is gone'
+    const { lengthBytes } = this.#region
+    this.#region = this.#private = viewRegion(mapAnonymous(lengthBytes), lengthBytes)
+    this.slots = new SlotTable(this.#plan)
     return waiting.length
+  }
+
+  /** Frees what the queue made itself. */
+  close(): void {
+    if (this.#private) unmap(this.#private.address, this.#private.lengthBytes)
+    this.#private = undefined
   }
 }

@@ -38,6 +38,8 @@ export interface VirtioFsOptions {
   /** Deadline of each step of an unmount, in milliseconds. */
   timeoutMs: number
   traceJson: string | undefined
+  /** Large buffers per worker: how many requests with more than a page of payload it has in flight. Default 32. */
+  largeBuffers?: number
 }
 
 /** A mounted FUSE connection. */
@@ -47,10 +49,13 @@ export interface FuseConnection {
   mountpoint: string
 }
 
-/** Large buffers per worker: how many requests with more than a page of payload it has in flight. */
 const LARGE_BUFFERS = 32
 
+const FAIL = { type: 'fail', error: -errno.EIO } as const
+
 interface Events {
+  /** INIT was answered; '' or why the device refused it. */
+  init: [refusal: string]
   /** The last user is gone: read() on /dev/fuse says ENODEV. */
   unmounted: []
   /** The device is gone while mounted. */
@@ -71,20 +76,24 @@ export class VirtioFs extends EventEmitter<Events> {
 
   readonly #options: VirtioFsOptions
   readonly #plan: MemoryPlan
+  readonly #largeBuffers: number
   readonly #resources = new Disposer()
   readonly #trace: TraceFile | undefined
+  readonly #newWorker: (index: number) => WorkerHandle
   #workers: WorkerHandle[] = []
   #memory = { memfd: -1, address: 0 }
   #started = false
   #memoryInUse = false
   #unmounted = false
 
-  private constructor(transport: Transport, options: VirtioFsOptions) {
+  private constructor(transport: Transport, options: VirtioFsOptions, newWorker: (index: number) => WorkerHandle) {
     super()
     this.transport = transport
+    this.#newWorker = newWorker
     this.#options = options
+    this.#largeBuffers = options.largeBuffers ?? LARGE_BUFFERS
     this.queues = Math.min(transport.info.requestQueues, options.queues)
-    this.#plan = planMemory({ queues: this.queues, queueSize: options.queueSize, indirectDesc: transport.info.features.indirectDesc, largeBuffers: LARGE_BUFFERS })
+    this.#plan = planMemory({ queues: this.queues, queueSize: options.queueSize, indirectDesc: transport.info.features.indirectDesc, largeBuffers: this.#largeBuffers })
     this.counters = allocateCounters(this.queues)
     this.#trace = options.traceJson === undefined ? undefined : new TraceFile(options.traceJson)
   }
@@ -94,12 +103,15 @@ export class VirtioFs extends EventEmitter<Events> {
    *
    * @param transport probed; owned by the instance from now on, also when this throws
    * @param worker the first queue's, started early; likewise
+   * @param newWorker starts the others
    * @throws TagInUseError; SyscallError; ProtocolError; PeerGoneError
    */
-  static async create(transport: Transport, options: VirtioFsOptions, worker: WorkerHandle): Promise<VirtioFs> {
+  static async create(
+    transport: Transport, options: VirtioFsOptions, worker: WorkerHandle, newWorker = (index: number) => new WorkerHandle(index),
+  ): Promise<VirtioFs> {
     let fs: VirtioFs
     try {
-      fs = new VirtioFs(transport, options)
+      fs = new VirtioFs(transport, options, newWorker)
     } catch (error) {
       await transport.close()
       await worker.end()
@@ -119,6 +131,10 @@ export class VirtioFs extends EventEmitter<Events> {
 
   get tag(): string {
     return this.transport.info.tag
+  }
+
+  get #serving(): WorkerHandle[] {
+    return this.#workers.filter(worker => worker.serving)
   }
 
   event(name: string, detail: object = {}): void {
@@ -152,7 +168,7 @@ export class VirtioFs extends EventEmitter<Events> {
    */
   async start({ fuseFds, connection, mountpoint }: FuseConnection, init: Omit<InitPolicy, 'maxWrite' | 'maxBackground'>): Promise<InitAnswer> {
     const handles = this.#workers
-    while (handles.length < fuseFds.length) handles.push(new WorkerHandle(handles.length))
+    while (handles.length < fuseFds.length) handles.push(this.#newWorker(handles.length))
     const wakeFds = handles.map(handle => handle.wakeFd)
     const sleepFlags = new SharedArrayBuffer(4 * handles.length)
     const backends = await this.transport.start({ ...this.#memory, plan: this.#plan, wakeFds, sleepFlags, windowFd: init.passthrough ? fuseFds[0]! : -1 })
@@ -167,29 +183,38 @@ export class VirtioFs extends EventEmitter<Events> {
       await handle.serve({
         index, connection, mountpoint, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory.address, plan: this.#plan,
         features: this.transport.info.features, backend: backends[index]!,
-        init: { ...init, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(LARGE_BUFFERS - 4, this.#options.queueSize / 2)) },
+        init: { ...init, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(this.#largeBuffers - 4, this.#options.queueSize / 2)) },
         pollUs: this.#options.pollUs, counters: this.counters, relays, sleepFlags, traceJson: this.#options.traceJson,
       })
+      // those that served by then have been told
+      if (this.gone !== '') handle.send(FAIL)
+      if (this.gone !== '') break
     }
-    this.init = await answered
+    await answered
+    if (this.gone !== '') throw new PeerGoneError(this.gone)
     // one thread of the device's pool, in the background; more when there is work for them
     this.transport.poolWanted?.()
-    return this.init
+    return this.init!
   }
 
-  async #initAnswer(): Promise<InitAnswer> {
-    const event = await this.#within('FUSE_INIT', new Promise<WorkerEvent>((resolve, reject) => {
-      this.#workers[0]!.on('event', event => { if (event.type === 'init') resolve(event) })
+  /** Whichever worker read it: resolves when it was accepted. */
+  async #initAnswer(): Promise<void> {
+    await this.#within('FUSE_INIT', new Promise<void>((resolve, reject) => {
+      this.once('init', refusal => {
+        if (refusal === '') resolve()
+        else reject(new PeerGoneError(refusal, 'ECONNREFUSED'))
+      })
+      // an INIT that was read is waited for all the same, when kill_sb drains
       this.once('unmounted', () => reject(new PeerGoneError('it was unmounted before the device answered FUSE_INIT')))
     }))
-    if (event.type !== 'init') throw new TypeError('not an init event')
-    this.event('init', { error: event.error, ...event.answer })
-    if (event.answer === undefined) throw new PeerGoneError(explainInitRefusal(event.error, event.offered), 'ECONNREFUSED')
-    return event.answer
   }
 
   #workerEvent(event: WorkerEvent): void {
-    if (event.type === 'unmounted' && !this.#unmounted) {
+    if (event.type === 'init') {
+      this.event('init', { error: event.error, ...event.answer })
+      this.init = event.answer
+      this.emit('init', event.answer ? '' : explainInitRefusal(event.error, event.offered))
+    } else if (event.type === 'unmounted' && !this.#unmounted) {
       this.#unmounted = true
       this.event('unmounted')
       this.emit('unmounted')
@@ -197,7 +222,7 @@ export class VirtioFs extends EventEmitter<Events> {
       this.remove(event.reason, event.failed)
     } else if (event.type === 'interrupted') {
       const { uniqueLow, uniqueHigh } = event
-      for (const worker of this.#workers) worker.send({ type: 'interrupt', uniqueLow, uniqueHigh })
+      for (const worker of this.#serving) worker.send({ type: 'interrupt', uniqueLow, uniqueHigh })
     } else if (event.type === 'pool-wanted') {
       this.transport.poolWanted?.()
     } else if (event.type === 'crashed') {
@@ -216,7 +241,7 @@ export class VirtioFs extends EventEmitter<Events> {
     this.gone = reason
     instances.remove(this.tag, this)
     this.event('remove', { reason, failed: alreadyFailed })
-    for (const worker of this.#workers) worker.send({ type: 'fail', error: -errno.EIO })
+    for (const worker of this.#serving) worker.send(FAIL)
     this.emit('gone', reason)
   }
 
@@ -225,7 +250,7 @@ export class VirtioFs extends EventEmitter<Events> {
    * device. Safe in every state; never throws.
    */
   async killSb(): Promise<void> {
-    if (this.#workers.length > 0 && this.#started) {
+    if (this.#started) {
       try {
         await this.#killSb()
       } catch (error) {
@@ -238,14 +263,15 @@ export class VirtioFs extends EventEmitter<Events> {
   }
 
   async #killSb(): Promise<void> {
-    const all = this.#workers
+    const all = this.#serving
     const [first] = all
-    first!.send({ type: 'stop-hiprio' })
+    if (!first) return
+    first.send({ type: 'stop-hiprio' })
     this.event('kill_sb.stop_hiprio')
     await this.#drain()
     this.event('kill_sb.drained')
     if (this.init !== undefined && this.gone === '') {
-      await this.#within('FUSE_DESTROY', first!.request({ type: 'send-destroy' }, 'destroyed'))
+      await this.#within('FUSE_DESTROY', first.request({ type: 'send-destroy' }, 'destroyed'))
       this.event('kill_sb.destroy')
     }
     for (const worker of all) worker.send({ type: 'stop' })
@@ -255,7 +281,7 @@ export class VirtioFs extends EventEmitter<Events> {
   }
 
   async #drain(): Promise<void> {
-    await this.#within('what is in flight', Promise.all(this.#workers.map(worker => worker.request({ type: 'drain' }, 'drained'))))
+    await this.#within('what is in flight', Promise.all(this.#serving.map(worker => worker.request({ type: 'drain' }, 'drained'))))
   }
 
   /** Waits, but not for ever, and not for a device that is gone. */

@@ -5,26 +5,31 @@ import { errorLine, PeerGoneError } from '../errors.js'
 import { close, createEventfd, signalEventfd } from '../sys/io.js'
 import type { WorkerCommand, WorkerEvent, WorkerSetup } from './worker-protocol.js'
 
+/** What a handle needs of its thread; a test has one that it steps itself. */
+export type QueueThread = Pick<Worker, 'postMessage' | 'terminate'> & EventEmitter
+
+/** Starts the thread of a queue. */
+function startThread(index: number): QueueThread {
+  return new Worker(new URL('./worker-main.js', import.meta.url), { name: `virtiofs-queue${index}` })
+}
+
 export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
   readonly wakeFd: number
-  readonly #worker: Worker
+  readonly #thread: QueueThread
   readonly #ended: Promise<void>
   /** Rejects when the thread fails. */
   readonly #failed: Promise<never>
   #serving = false
-  #crashed = false
 
   /** Starts the thread, which loads its modules meanwhile: that takes longer than anything else in a mount. */
-  constructor(index: number) {
+  constructor(index: number, thread: QueueThread = startThread(index)) {
     super()
     this.wakeFd = createEventfd()
-    const worker = new Worker(new URL('./worker-main.js', import.meta.url), { name: `virtiofs-queue${index}` })
-    this.#worker = worker
-    this.#ended = new Promise(resolve => worker.once('exit', () => resolve()))
-    worker.on('message', (event: WorkerEvent) => this.emit('event', event))
-    this.#failed = new Promise<never>((_, reject) => worker.once('error', reject))
+    this.#thread = thread
+    this.#ended = new Promise(resolve => thread.once('exit', () => resolve()))
+    thread.on('message', (event: WorkerEvent) => this.emit('event', event))
+    this.#failed = new Promise<never>((_, reject) => thread.once('error', reject))
     this.#failed.catch(error => {
-      this.#crashed = true
       if (this.#serving) this.emit('event', { type: 'crashed', reason: `queue worker ${index} failed: ${errorLine(error)}` })
     })
   }
@@ -32,9 +37,14 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
   /** Lets the thread serve its queue. @throws what its set-up throws */
   async serve(setup: WorkerSetup): Promise<void> {
     const ready = this.#next('ready')
-    this.#worker.postMessage(setup)
+    this.#thread.postMessage(setup)
     await Promise.race([ready, this.#failed])
     this.#serving = true
+  }
+
+  /** Whether the thread takes commands. */
+  get serving(): boolean {
+    return this.#serving
   }
 
   #next(type: WorkerEvent['type']): Promise<WorkerEvent> {
@@ -48,24 +58,23 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
     })
   }
 
-  /** Sends a command and wakes the thread from epoll. */
+  /** Sends a command and wakes the thread from epoll. It must be serving. */
   send(command: WorkerCommand): void {
-    this.#worker.postMessage(command)
+    this.#thread.postMessage(command)
     signalEventfd(this.wakeFd)
   }
 
-  /** Sends a command and waits for the event that answers it. @throws PeerGoneError when the thread has ended */
+  /** Sends a command and waits for the event that answers it. @throws PeerGoneError when the thread fails */
   async request(command: WorkerCommand, answer: WorkerEvent['type']): Promise<WorkerEvent> {
-    if (this.#crashed) throw new PeerGoneError('a queue worker has failed')
     const next = this.#next(answer)
     this.send(command)
-    return await next
+    return await Promise.race([next, this.#failed.catch(() => { throw new PeerGoneError('a queue worker has failed') })])
   }
 
   /** Ends the thread and frees its eventfd. */
   async end(): Promise<void> {
     if (this.#serving) this.send({ type: 'exit' })
-    else void this.#worker.terminate()
+    else void this.#thread.terminate()
     await this.#ended
     close(this.wakeFd)
   }

@@ -37,6 +37,13 @@ export interface WorkerSetup {
   traceJson: string | undefined
 }
 
+/** The worker's end of its messages. */
+export interface WorkerPort {
+  post(event: WorkerEvent): void
+  /** The next command, or undefined. */
+  take(): WorkerCommand | undefined
+}
+
 export type WorkerCommand =
   /** kill_sb step 1: stop hiprio and drop what is parked. */
   | { type: 'stop-hiprio' }

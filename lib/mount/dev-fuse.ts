@@ -25,14 +25,29 @@ export interface KernelMountOptions {
   defaultPermissions: boolean
 }
 
+/** The host's side of a mount, as the session needs it. */
+export interface HostMount {
+  readonly mountpoint: string
+  /** One per queue: clones of one connection. */
+  readonly fuseFds: readonly number[]
+  /** Number under /sys/fs/fuse/connections. */
+  readonly connection: number
+  /** Whether it is mounted anywhere. */
+  readonly mounted: boolean
+  /** Unmounts it, wherever it is mounted. @param lazy detach now, end when the last user is gone @returns 0 or −errno */
+  unmount(lazy?: boolean): Promise<number>
+  /** Aborts the connection: every caller gets an error, also one that a signal cannot reach. */
+  abort(): void
+  /** Closes the descriptors. No thread may use them any more. */
+  close(): void
+}
+
 /** What fusermount3 may take to mount, in milliseconds. */
 const FUSERMOUNT_TIMEOUT_MS = 10_000
 
-export class KernelMount {
+export class KernelMount implements HostMount {
   readonly mountpoint: string
-  /** One per queue: clones of one connection. */
   readonly fuseFds: number[]
-  /** Number under /sys/fs/fuse/connections. */
   readonly connection: number
   readonly #root: boolean
 
@@ -63,7 +78,6 @@ export class KernelMount {
     }
   }
 
-  /** Whether it is mounted anywhere. */
   get mounted(): boolean {
     return this.#places().length > 0
   }
@@ -73,7 +87,6 @@ export class KernelMount {
     return this.fuseFds.length > 0 && isConnectionMounted(this.fuseFds[0]!)
   }
 
-  /** Unmounts it, wherever it is mounted. @param lazy detach now, end when the last user is gone @returns 0 or −errno */
   async unmount(lazy = false): Promise<number> {
     for (const { mountpoint } of this.#places()) {
       const error = await unmountPath(mountpoint, lazy ? MNT_DETACH : 0, this.#root)
@@ -88,15 +101,11 @@ export class KernelMount {
     return readMounts().filter(entry => entry.type === FS_TYPE && entry.minor === this.connection).reverse()
   }
 
-  /**
-   * Aborts the connection: every caller gets an error, also one that a signal cannot reach. Works
-   * without fusectl too, as long as the mount is not detached.
-   */
+  /** Works without fusectl too, as long as the mount is not detached. */
   abort(): void {
     if (this.#alive) abortConnection(this.connection, this.mountpoint)
   }
 
-  /** Closes the descriptors. No thread may use them any more. */
   close(): void {
     for (const fd of this.fuseFds.splice(0)) close(fd)
   }

@@ -3,11 +3,11 @@ import { EventEmitter } from 'node:events'
 import type { FaultControl } from '../device/faults.js'
 import type { ServedDevice } from '../device/serve.js'
 import { errno, UsageError } from '../errors.js'
-import type { InitAnswer } from '../fuse/init.js'
+import type { InitAnswer, InitPolicy } from '../fuse/init.js'
 import type { Transport } from '../driver/transport.js'
-import { VirtioFs } from '../driver/virtio-fs.js'
+import { VirtioFs, type VirtioFsOptions } from '../driver/virtio-fs.js'
 import { WorkerHandle } from '../driver/worker-handle.js'
-import { KernelMount, unmountError } from './dev-fuse.js'
+import { KernelMount, unmountError, type HostMount } from './dev-fuse.js'
 import { probeDevice } from './device.js'
 import { prepareMountpoint } from './mountpoint.js'
 import { pollMicroseconds, type MountOptions } from './options.js'
@@ -52,10 +52,10 @@ export class Mount extends EventEmitter<Events> {
   /** Resolves once the mount has ended, whoever unmounted it, and everything is freed. */
   readonly closed: Promise<void>
   readonly #fs: VirtioFs
-  readonly #kernel: KernelMount
+  readonly #kernel: HostMount
 
   /** @internal */
-  constructor(source: string, fs: VirtioFs, kernel: KernelMount, notices: readonly string[]) {
+  constructor(source: string, fs: VirtioFs, kernel: HostMount, notices: readonly string[]) {
     super()
     this.source = source
     this.notices = notices
@@ -167,35 +167,61 @@ export async function mount({ source: from, mountpoint, options: given = {}, fau
     await worker.end()
     throw error
   })
-  const fs = await VirtioFs.create(transport, {
+  return await mountDevice({
+    source, transport, live, worker, init: { defaultPermissions: rights.defaultPermissions, passthrough: options.direct ?? false },
     queues: options.queues ?? 1,
     queueSize,
     pollUs: pollMicroseconds(options.poll),
     timeoutMs: (options.timeout ?? DEFAULT_TIMEOUT_S) * 1000,
     traceJson: options.traceJson,
-  }, worker).catch(error => {
+    waitForPool: faults !== undefined,
+    hostMount: queues => KernelMount.mount({
+      source: options.fsname ?? source, mountpoint: target.path, mode: target.mode, flags: options.mountFlags ?? 0, ...rights,
+    }, queues),
+  })
+}
+
+/** A device that was reached and claimed, and where it is to be mounted. All of it is owned by the mount from now on. */
+export interface DeviceMount extends VirtioFsOptions {
+  source: string
+  transport: Transport
+  live: Pick<LiveTag, 'describe' | 'unmounted' | 'release'>
+  /** The first queue's thread, and how to start the others. */
+  worker: WorkerHandle
+  newWorker?: (index: number) => WorkerHandle
+  /** Mounts on the host. @param queues how many descriptors it needs */
+  hostMount: (queues: number) => Promise<HostMount>
+  init: Omit<InitPolicy, 'maxWrite' | 'maxBackground'>
+  /** Not before the threads of the emulated device are there: a delay must not hold up the queue's own. */
+  waitForPool?: boolean
+}
+
+/**
+ * Brings a device online and mounts it.
+ *
+ * @throws as `mount`; nothing is left behind then
+ */
+export async function mountDevice({ source, transport, live, worker, newWorker, hostMount, init, waitForPool, ...options }: DeviceMount): Promise<Mount> {
+  const fs = await VirtioFs.create(transport, options, worker, newWorker).catch(error => {
     live.release()
     throw error
   })
   fs.once('gone', () => live.release())
   fs.once('unmounted', () => live.unmounted())
   fs.once('ended', () => live.release())
-  let kernel: KernelMount
+  let kernel: HostMount
   try {
-    kernel = await KernelMount.mount({
-      source: options.fsname ?? source, mountpoint: target.path, mode: target.mode, flags: options.mountFlags ?? 0, ...rights,
-    }, fs.queues)
+    kernel = await hostMount(fs.queues)
   } catch (error) {
     await fs.killSb()
     throw error
   }
   try {
-    await fs.start(kernel, { defaultPermissions: rights.defaultPermissions, passthrough: options.direct ?? false })
-    // a delay must not hold up the queue's own thread
-    if (faults) await fs.transport.poolReady?.()
-    live.describe({ source, mountpoint: target.path, connection: kernel.connection })
+    await fs.start(kernel, init)
+    if (waitForPool) await fs.transport.poolReady?.()
+    live.describe({ source, mountpoint: kernel.mountpoint, connection: kernel.connection })
     const notices = [...transport.notices ?? []]
-    if (options.direct && !fs.init!.flags.includes('PASSTHROUGH')) notices.push('this kernel has no FUSE passthrough: option direct has no effect')
+    if (init.passthrough && !fs.init!.flags.includes('PASSTHROUGH')) notices.push('this kernel has no FUSE passthrough: option direct has no effect')
     return new Mount(source, fs, kernel, notices)
   } catch (error) {
     await kernel.unmount(true)

@@ -110,6 +110,17 @@ export function scratch(lengthBytes: number): Region {
   return viewRegion(arena.address + at, lengthBytes)
 }
 
+/** How much scratch memory of this thread is in use, for `rewindScratch`. */
+export function scratchMark(): number {
+  return arenaUsed
+}
+
+/** Gives back what was reserved since a mark: for a thread whose objects come and go. None of those may be used any more. */
+export function rewindScratch(mark: number): void {
+  arena?.bytes.fill(0, mark, arenaUsed)
+  arenaUsed = mark
+}
+
 /** The last thing a worker thread does before it ends: nothing in it may make a system call later. */
 export function releaseScratch(): void {
   if (arena) unmap(arena.address, ARENA_BYTES)

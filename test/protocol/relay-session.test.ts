@@ -139,6 +139,29 @@ t.test('a device that is gone: each request in flight is answered once, its buff
   }
 })
 
+t.test('a device that goes with every buffer in its hands: what comes later is answered all the same', async t => {
+  for (const indirectDesc of [false, true]) {
+    const relay = new RelayFixture({ indirectDesc, queueSize: 4, largeBuffers: 2 })
+    try {
+      for (let i = 0; i < 6; i++) relay.fuse.send(Op.STATFS)
+      t.equal(relay.receiveAll().stopped, Received.FULL)
+      relay.device.take()
+      const failed = relay.queue.failInFlight(-errno.EIO)
+      t.strictSame(relay.receiveAll(), { count: 6 - failed, stopped: Received.NONE })
+      const late = relay.fuse.send(Op.WRITE, args(FuseWriteIn.SIZE, {}, pattern(100_000)))
+      t.strictSame(relay.receiveAll(), { count: 1, stopped: Received.NONE })
+      const replies = relay.fuse.collect()
+      t.strictSame(replies.map(reply => reply.error), [...Array(failed).fill(-errno.EIO), ...Array(7 - failed).fill(-errno.ENOTCONN)])
+      t.equal(replies.at(-1)!.unique, late)
+      relay.device.pending.forEach(request => request.writable.forEach(buffer => relay.device.at(buffer).fill(0xff)))
+      t.not(relay.region.bytes.at(relay.plan.workers[0]!.slots), 0xff, 'the requests were not read into memory that the device has')
+    } finally {
+      relay.queue.close()
+      relay.close()
+    }
+  }
+})
+
 t.test('a DESTROY in flight when the device goes is answered to nobody', async t => {
   const relay = new RelayFixture()
   try {

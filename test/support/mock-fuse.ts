@@ -9,7 +9,7 @@ import { errno } from '../../lib/errors.js'
 import { FuseInHeader, FuseOutHeader } from '../../lib/fuse/abi.js'
 import { close, read, write } from '../../lib/sys/io.js'
 import { bind, check, result } from '../../lib/sys/libc.js'
-import { mapAnonymous, unmap, viewRegion, type Region } from '../../lib/sys/memory.js'
+import { mapAnonymous, viewRegion } from '../../lib/sys/memory.js'
 
 const c_socketpair = bind('int socketpair(int, int, int, uintptr_t)')
 const c_setsockopt = bind('int setsockopt(int, int, int, uintptr_t, uint32_t)')
@@ -38,18 +38,19 @@ export interface RequestOptions {
   pid?: number
 }
 
+/** Where messages are built and received; nothing stays in it. */
+const staging = viewRegion(mapAnonymous(BUFFER_BYTES), BUFFER_BYTES)
+
 export class MockFuse {
   /** What the relay reads and writes as /dev/fuse. */
   readonly fd: number
   /** Replies in the order they came. */
   readonly replies: Reply[] = []
   #ours: number
-  readonly #memory: Region
   #unique = 0n
 
   constructor() {
-    this.#memory = viewRegion(mapAnonymous(BUFFER_BYTES), BUFFER_BYTES)
-    const { view, address } = this.#memory
+    const { view, address } = staging
     check(result(c_socketpair(AF_UNIX, SOCK_SEQPACKET_NONBLOCK_CLOEXEC, 0, address)), 'socketpair')
     this.fd = view.getInt32(0, true)
     this.#ours = view.getInt32(4, true)
@@ -66,7 +67,7 @@ export class MockFuse {
    * @throws SyscallError for a message that the socket can never take
    */
   send(opcode: number, body: Uint8Array = new Uint8Array(0), options: RequestOptions = {}): bigint | undefined {
-    const { view, bytes, address } = this.#memory
+    const { view, bytes, address } = staging
     const unique = options.unique ?? (this.#unique += 2n)
     const length = FuseInHeader.SIZE + body.length
     view.setUint32(FuseInHeader.len, length, true)
@@ -89,7 +90,7 @@ export class MockFuse {
 
   /** Reads what the relay has answered. @returns the new replies, which `replies` holds too */
   collect(): Reply[] {
-    const { view, bytes, address } = this.#memory
+    const { view, bytes, address } = staging
     const fresh: Reply[] = []
     while (this.#ours >= 0) {
       const length = read(this.#ours, address, BUFFER_BYTES)
@@ -115,7 +116,6 @@ export class MockFuse {
   close(): void {
     close(this.fd)
     this.hangUp()
-    unmap(this.#memory.address, BUFFER_BYTES)
   }
 }
 
