@@ -73,6 +73,7 @@ const c_fstatfs = bind('int fstatfs(int, uintptr_t)')
 const c_readlinkat = bind('int64_t readlinkat(int, uintptr_t, uintptr_t, size_t)')
 const c_preadv2 = bind('int64_t preadv2(int, uintptr_t, int, int64_t, int)')
 const c_pwritev2 = bind('int64_t pwritev2(int, uintptr_t, int, int64_t, int)')
+const c_truncate = bind('int truncate(uintptr_t, int64_t)')
 const c_ftruncate = bind('int ftruncate(int, int64_t)')
 const c_fchmod = bind('int fchmod(int, uint32_t)')
 const c_fchmodat = bind('int fchmodat(int, uintptr_t, uint32_t, int)')
@@ -138,6 +139,11 @@ export function preadv2(fd: number, iov: number, count: number, offset: number |
 
 export function pwritev2(fd: number, iov: number, count: number, offset: number | bigint, flags: number): number {
   return result(c_pwritev2(fd, iov, count, offset, flags))
+}
+
+/** A path call: with a path of /proc/self/fd it works on what an O_PATH descriptor refers to. */
+export function truncate(path: number, size: number | bigint): number {
+  return result(c_truncate(path, size))
 }
 
 export function ftruncate(fd: number, size: number | bigint): number {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Sys } from '../support/posix-sys.js'
-import { fails, group, hasMode, stat, touch } from './check.js'
+import { fails, group, hasMode, marks, stat, touch } from './check.js'
 
 function withUmask(sys: Sys, mask: number, use: () => void): void {
   const before = sys.umask(mask)
@@ -205,6 +205,38 @@ export const suidClearing = group('suid-clearing', [
     run(dir, sys) {
       const path = program(dir, sys)
       sys.as(sys.bob, () => { sys.withFd(sys.open(path, sys.O_WRONLY), fd => { sys.fallocate(fd, 0, 0, 8192) }) })
+      hasMode(path, 0o777)
+    },
+  },
+  {
+    name: 'fallocate and copy_file_range by root leave them',
+    cites: 'fs/inode.c setattr_should_drop_suidgid: CAP_FSETID',
+    needs: ['fallocate'],
+    run(dir, sys) {
+      const path = program(dir, sys)
+      sys.withFd(sys.open(path, sys.O_RDWR), fd => {
+        sys.fallocate(fd, 0, 0, 8192)
+        hasMode(path, 0o6777)
+        sys.copyFileRange(fd, 0, fd, 4096, 7)
+      })
+      hasMode(path, 0o6777)
+    },
+  },
+  {
+    name: 'copy_file_range by another user takes them away',
+    cites: 'fs/read_write.c generic_copy_file_range; fs/fuse/file.c: file_modified',
+    run(dir, sys) {
+      const path = program(dir, sys)
+      sys.as(sys.bob, () => { sys.withFd(sys.open(path, sys.O_RDWR), fd => { sys.copyFileRange(fd, 0, fd, 4096, 7) }) })
+      hasMode(path, 0o777)
+    },
+  },
+  {
+    name: 'chown that changes nothing takes them away and marks ctime',
+    cites: 'chown(2): "the S_ISUID and S_ISGID mode bits are cleared"; fs/open.c chown_common',
+    run(dir, sys) {
+      const path = program(dir, sys)
+      marks(path, ['ctime'], () => { sys.chown(path, -1, -1) }, ['mtime'])
       hasMode(path, 0o777)
     },
   },

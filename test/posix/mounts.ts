@@ -29,6 +29,7 @@ const virtiofsdExceptions: Kind['exceptions'] = {
   'xattrs: a security attribute': SYS_ADMIN,
   'o_tmpfile: ': 'it does not answer TMPFILE',
   'statx: a time of birth': 'it does not answer STATX',
+  'rename2: a whiteout belongs': 'it renames as root',
 }
 
 const rustExceptions: Kind['exceptions'] = {

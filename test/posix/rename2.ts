@@ -79,6 +79,19 @@ export const rename2 = group('rename2', [
     },
   },
   {
+    name: 'a whiteout belongs to who renames',
+    cites: 'renameat2(2), RENAME_WHITEOUT: it makes a file, so as mknod(2) does',
+    needs: ['root', 'rename_whiteout'],
+    run(dir, sys) {
+      sys.as(sys.alice, () => {
+        touch(join(dir, 'a'))
+        sys.rename2(join(dir, 'a'), join(dir, 'b'), sys.RENAME_WHITEOUT)
+      })
+      assert.equal(lstat(join(dir, 'a')).uid, BigInt(sys.alice.uid))
+      assert.equal(lstat(join(dir, 'a')).gid, BigInt(sys.alice.gid))
+    },
+  },
+  {
     name: 'flags that exclude each other and unknown ones are EINVAL',
     cites: 'renameat2(2), EINVAL',
     run(dir, sys) {

@@ -1,12 +1,12 @@
 /** Requests on attributes: reading and setting them, and what file systems tell of themselves. */
 import { errno } from '../../errors.js'
 import {
-  FATTR_ATIME, FATTR_ATIME_NOW, FATTR_FH, FATTR_GID, FATTR_KILL_SUIDGID, FATTR_MODE, FATTR_MTIME, FATTR_MTIME_NOW, FATTR_SIZE, FATTR_UID,
+  FATTR_ATIME, FATTR_ATIME_NOW, FATTR_CTIME, FATTR_FH, FATTR_GID, FATTR_KILL_SUIDGID, FATTR_LOCKOWNER, FATTR_MODE, FATTR_MTIME, FATTR_MTIME_NOW, FATTR_SIZE, FATTR_UID,
   FUSE_GETATTR_FH, FuseAccessIn, FuseGetattrIn, FuseKstatfs, FuseSetattrIn, FuseStatfsOut, FuseStatx, FuseStatxIn, FuseStatxOut,
 } from '../../fuse/abi.js'
 import {
-  AT_EACCESS, AT_EMPTY_PATH, faccessat2, fchmod, fchmodat, fchownat, fstatfs, ftruncate, O_DIRECTORY, O_NONBLOCK, O_RDONLY, O_WRONLY, S_IFDIR, S_IFREG,
-  syncfs, utimensat, wide,
+  AT_EACCESS, AT_EMPTY_PATH, faccessat2, fchmod, fchmodat, fchownat, fstatfs, ftruncate, O_DIRECTORY, O_NONBLOCK, O_RDONLY, S_IFDIR, S_IFREG, syncfs,
+  truncate, utimensat, wide,
 } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
 import { copyU64 } from '../../wire/u64.js'
@@ -19,6 +19,8 @@ import type { Volume } from './volume.js'
 
 const UTIME_NOW = 0x3fff_ffff
 const UTIME_OMIT = 0x3fff_fffe
+/** What a SETATTR says that sets nothing; a ctime, sent with the write-back cache, cannot be set. */
+const NOTHING = FATTR_FH | FATTR_LOCKOWNER | FATTR_CTIME
 const W_OK = 2
 const ACCESS_MODES = 7
 
@@ -75,7 +77,8 @@ function applyAttributes(volume: Volume, request: DeviceRequest, valid: number, 
     const failed = opened ? fchmod(fd, mode) : fchmodat(volume.procFd, volume.procPath.digits, mode)
     if (failed < 0) return failed
   }
-  if ((valid & (FATTR_UID | FATTR_GID)) !== 0) {
+  // nothing to set is chown(2) with no ids, or the kernel taking privileges away: both clear suid and sgid bits
+  if ((valid & (FATTR_UID | FATTR_GID)) !== 0 || (valid & ~NOTHING) === 0) {
     const failed = fchownat(fd, volume.empty, uid, gid, AT_EMPTY_PATH)
     if (failed < 0) return failed
   }
@@ -94,13 +97,13 @@ function applySize(volume: Volume, request: DeviceRequest, valid: number, index:
   const { args, argsAt } = request
   const type = volume.inodes.type(index)
   if (type !== S_IFREG) return type === S_IFDIR ? -errno.EISDIR : -errno.EINVAL
-  const writable = opened ? fd : volume.open(index, O_WRONLY | O_NONBLOCK)
-  if (writable < 0) return writable
   const kill = (valid & FATTR_KILL_SUIDGID) !== 0
+  const size = wide(args.getUint32(argsAt + FuseSetattrIn.size, true), args.getUint32(argsAt + FuseSetattrIn.size + 4, true))
+  if (!opened) volume.procPath.set(fd)
   if (kill) volume.caller.dropFsetid()
-  const failed = ftruncate(writable, wide(args.getUint32(argsAt + FuseSetattrIn.size, true), args.getUint32(argsAt + FuseSetattrIn.size + 4, true)))
+  // only ftruncate marks times when the size stays
+  const failed = opened ? ftruncate(fd, size) : truncate(volume.procPath.address, size)
   if (kill) volume.caller.restoreFsetid()
-  if (!opened) close(writable)
   return failed
 }
 

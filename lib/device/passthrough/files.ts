@@ -16,6 +16,7 @@ import { getU64, setU64 } from '../../wire/u64.js'
 import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
 import { NO_BACKING } from './backing-files.js'
 import { DIRECTORY, FILE, HandleFlag } from './handle-table.js'
+import { NO_ID } from './id-map.js'
 import { Negotiated } from './layout.js'
 import { MountKind } from './mount-table.js'
 import { enterCaller, leaveCaller, pinDirectory, replyEntry } from './namespace.js'
@@ -299,10 +300,11 @@ export function fsyncDirectory(volume: Volume, request: DeviceRequest): number {
 
 /**
  * Whether suid and sgid bits must go for a change of data that comes without a flag for it. The
- * kernel left that to us (HANDLE_KILLPRIV_V2), and only root may keep them.
+ * kernel left that to us (HANDLE_KILLPRIV_V2), and only root may keep them. A kernel that maps ids
+ * does not say who it is (NO_ID), and sends a SETATTR for it.
  */
-function mustKill(volume: Volume, request: DeviceRequest): boolean {
-  return request.uid !== 0 && volume.negotiated(Negotiated.KILLPRIV_V2)
+function mustKill(volume: Volume, { uid }: DeviceRequest): boolean {
+  return uid !== 0 && uid !== NO_ID && volume.negotiated(Negotiated.KILLPRIV_V2)
 }
 
 export function fallocateFile(volume: Volume, request: DeviceRequest): number {

@@ -9,6 +9,7 @@ import { AT_REMOVEDIR, AT_SYMLINK_FOLLOW, readlinkat, S_IFDIR, S_IFLNK } from '.
 import { getU64 } from '../../wire/u64.js'
 import { NO_REPLY, type DeviceRequest } from '../handlers.js'
 import { writeEntryOut } from './attributes.js'
+import { NO_ID } from './id-map.js'
 import { Negotiated } from './layout.js'
 import type { Volume } from './volume.js'
 
@@ -182,7 +183,11 @@ function move(volume: Volume, request: DeviceRequest, newNodeid: number, flags: 
   const newDirFd = volume.fd(newParent)
   const replaces = (flags & (RENAME_NOREPLACE | RENAME_EXCHANGE)) === 0
   const kept = replaces ? volume.keep(newDirFd, volume.newName.address) : 0
-  const failed = renameat2(volume.fd(parent), volume.name.address, newDirFd, volume.newName.address, flags)
+  // a whiteout is a new inode; its owner's groups are not sent, and the kernel has checked what they permit
+  const makes = (flags & RENAME_WHITEOUT) !== 0 && request.uid !== NO_ID
+  let failed = makes ? volume.caller.enter(request, false) : 0
+  if (failed === 0) failed = renameat2(volume.fd(parent), volume.name.address, newDirFd, volume.newName.address, flags)
+  if (makes) volume.caller.leave()
   volume.kept(kept, failed === 0)
   if (failed === 0) {
     volume.moved(newNodeid, newDirFd, volume.newName.memory)
