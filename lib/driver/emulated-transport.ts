@@ -1,10 +1,12 @@
-/** The device in this process: its queues are served on the threads of the queue workers. */
+/** The device in this process: its queues are served on the threads of the queue workers, notifications come from a thread of their own. */
 import { VIRTIO_FS_TAG_BYTES } from '../vhost-user/fs-config.js'
 import { UsageError } from '../errors.js'
 import { allocateInterrupts } from '../device/interrupts.js'
 import { POOL_STATE_BYTES } from '../device/pool-protocol.js'
+import { Notifications, type NotificationSource } from '../device/notifications.js'
 import { Pool } from '../device/pool.js'
 import { allocateSharedQueue } from '../device/shared-queue.js'
+import type { NotificationFds } from './notifier-protocol.js'
 import type { DeviceInfo, DeviceMemory, Transport } from './transport.js'
 import type { WorkerBackend } from './worker-protocol.js'
 
@@ -19,6 +21,8 @@ export interface HandlersSource {
   interrupts?: SharedArrayBuffer
   /** False: one instance, on the one queue's own thread, executes everything. */
   pool?: boolean
+  /** What tells of changes, when the device offers VIRTIO_FS_F_NOTIFICATION. */
+  notifications?: NotificationSource | undefined
   /** After every worker has ended. */
   close(): void
 }
@@ -31,7 +35,9 @@ export class EmulatedTransport implements Transport {
   readonly info: DeviceInfo
   readonly notices: readonly string[]
   readonly #handlers: HandlersSource
+  onFailure: ((reason: string) => void) | undefined
   #pool: Pool | undefined
+  #notifications: Notifications | undefined
 
   /** @throws UsageError for a tag that does not fit the configuration space */
   constructor(tag: string, requestQueues: number, handlers: HandlersSource) {
@@ -40,11 +46,17 @@ export class EmulatedTransport implements Transport {
     if (bytes > VIRTIO_FS_TAG_BYTES) throw new UsageError(`tag "${tag}" has ${bytes} bytes, at most ${VIRTIO_FS_TAG_BYTES} are possible`)
     this.#handlers = handlers
     this.notices = handlers.notices ?? []
-    const names = ['VERSION_1', 'RING_INDIRECT_DESC', 'RING_EVENT_IDX']
+    const { notifications } = handlers
+    const names = ['VERSION_1', 'RING_INDIRECT_DESC', 'RING_EVENT_IDX', ...notifications ? ['FS_NOTIFICATION'] : []]
     this.info = {
       tag, ownTag: false, requestQueues, features: { indirectDesc: true, eventIdx: true },
       featureNames: names, offeredFeatureNames: names, protocolFeatureNames: [], offeredProtocolFeatureNames: [],
+      ...notifications && { notifyBufBytes: notifications.bufferBytes },
     }
+  }
+
+  get notificationFds(): NotificationFds | undefined {
+    return this.#notifications
   }
 
   async start({ address, plan, wakeFds, sleepFlags, windowFd }: DeviceMemory): Promise<WorkerBackend[]> {
@@ -59,6 +71,10 @@ export class EmulatedTransport implements Transport {
       module, data, windowFd, memoryAddress: address, memoryBytes: plan.lengthBytes, layouts, features: this.info.features,
       jobs, done, interrupts, wakeFds, sleepFlags, state,
     })
+    if (plan.notification) {
+      this.#notifications = new Notifications(this.#handlers.notifications!, address, plan.lengthBytes, plan.notification.ring, this.info.features, reason => this.onFailure?.(reason))
+      await this.#notifications.ready()
+    }
     return done.map(queue => ({ kind: 'emulated', module, data, windowFd, pool: { jobs, done: queue, state }, interrupts }))
   }
 
@@ -71,11 +87,16 @@ export class EmulatedTransport implements Transport {
   }
 
   async stop(): Promise<void> {
+    const notifications = this.#notifications
+    this.#notifications = undefined
+    await notifications?.stop()
     await this.#pool?.close()
     this.#pool = undefined
   }
 
   async close(): Promise<void> {
+    // after a start that failed
+    await this.#notifications?.stop()
     this.#handlers.close()
   }
 }

@@ -46,7 +46,19 @@ export interface WorkerPlan {
   readonly largeCount: number
 }
 
+/** The notification queue: every buffer is with the device until there is something to tell. */
+export interface NotificationPlan {
+  readonly ring: RingLayout
+  readonly buffers: number
+  /** A whole number of 16 bytes, so that the tables behind the buffers are aligned. */
+  readonly bufferBytes: number
+  /** One descriptor for each buffer. */
+  readonly tables: number
+}
+
 export interface MemoryPlan {
+  /** Only with VIRTIO_FS_F_NOTIFICATION. */
+  readonly notification?: NotificationPlan
   readonly hiprio: RingLayout
   readonly hiprioSlots: number
   readonly workers: readonly WorkerPlan[]
@@ -62,6 +74,8 @@ export interface PlanOptions {
   indirectDesc: boolean
   /** Large buffers a worker may have in use at once, at least 2. */
   largeBuffers: number
+  /** notify_buf_size of the device; 0 without VIRTIO_FS_F_NOTIFICATION. */
+  notifyBufBytes?: number
 }
 
 const pageAlign = (at: number): number => Math.ceil(at / PAGE_SIZE) * PAGE_SIZE
@@ -75,7 +89,7 @@ const pageAlign = (at: number): number => Math.ceil(at / PAGE_SIZE) * PAGE_SIZE
  * @throws RangeError for a ring size that is no power of two from 4 to 1024
  */
 export function planMemory(options: PlanOptions): MemoryPlan {
-  const { queues, queueSize, largeBuffers } = options
+  const { queues, queueSize, largeBuffers, notifyBufBytes = 0 } = options
   if (queueSize < 4 || queueSize > 1024) throw new RangeError(`ring size is ${queueSize}, expected a power of two from 4 to 1024`)
   const rings: RingLayout[] = []
   let at = 0
@@ -98,5 +112,11 @@ export function planMemory(options: PlanOptions): MemoryPlan {
     at = large + largeBuffers * MAX_WRITE
     workers.push({ ring: rings[i + 1]!, slots: slots[i]!, slotCount, large, largeCount: largeBuffers })
   }
-  return { hiprio: rings[0]!, hiprioSlots, workers, lengthBytes: pageAlign(at) }
+  const plan = { hiprio: rings[0]!, hiprioSlots, workers, lengthBytes: pageAlign(at) }
+  if (notifyBufBytes === 0) return plan
+  const ring = layoutRing(queueSize, plan.lengthBytes)
+  const buffers = pageAlign(ring.end)
+  const bufferBytes = Math.ceil(notifyBufBytes / VirtqDesc.SIZE) * VirtqDesc.SIZE
+  const tables = buffers + queueSize * bufferBytes
+  return { ...plan, notification: { ring, buffers, bufferBytes, tables }, lengthBytes: pageAlign(tables + queueSize * VirtqDesc.SIZE) }
 }

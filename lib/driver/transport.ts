@@ -4,6 +4,7 @@
  */
 import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { MemoryPlan } from './memory-plan.js'
+import type { NotificationFds } from './notifier-protocol.js'
 import type { WorkerBackend } from './worker-protocol.js'
 
 /** What a probe of the device found. */
@@ -14,6 +15,8 @@ export interface DeviceInfo {
   /** Request queues that the device offers, at least 1. */
   requestQueues: number
   features: RingFeatures
+  /** notify_buf_size, when VIRTIO_FS_F_NOTIFICATION was negotiated. */
+  notifyBufBytes?: number
   /** For people: names of the negotiated virtio features and protocol features. */
   featureNames: string[]
   protocolFeatureNames: string[]
@@ -39,6 +42,10 @@ export interface Transport {
   readonly notices?: readonly string[]
   /** Hands memory and rings to the device and starts it. @returns one entry per worker */
   start(memory: DeviceMemory): Promise<WorkerBackend[]>
+  /** Of the notification queue, once it is started. */
+  readonly notificationFds?: NotificationFds | undefined
+  /** Told when something on our side of the device has failed that it cannot do without. */
+  onFailure?: ((reason: string) => void) | undefined
   /** A worker has handed a request to the device's pool. */
   poolWanted?(): void
   /** Resolves once the pool takes requests. */

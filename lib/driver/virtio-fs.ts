@@ -13,10 +13,12 @@ import { errno, errorLine, PeerGoneError } from '../errors.js'
 import { explainInitRefusal, type InitAnswer, type InitPolicy } from '../fuse/init.js'
 import { close } from '../sys/io.js'
 import { createMemfd, mapShared, unmap } from '../sys/memory.js'
+import { cloneFuse } from '../sys/mount.js'
 import { allocateCounters } from './counters.js'
 import { Disposer } from './disposer.js'
 import { allocateRelay } from './hiprio-relay.js'
 import { planMemory, MAX_WRITE, type MemoryPlan } from './memory-plan.js'
+import { NotifierHandle } from './notifier-handle.js'
 import { TraceFile } from './request-trace.js'
 import { TagRegistry } from './tag-registry.js'
 import type { Transport } from './transport.js'
@@ -81,6 +83,7 @@ export class VirtioFs extends EventEmitter<Events> {
   readonly #trace: TraceFile | undefined
   readonly #newWorker: (index: number) => WorkerHandle
   #workers: WorkerHandle[] = []
+  #notifier: NotifierHandle | undefined
   #memory = { memfd: -1, address: 0 }
   #started = false
   #memoryInUse = false
@@ -93,7 +96,10 @@ export class VirtioFs extends EventEmitter<Events> {
     this.#options = options
     this.#largeBuffers = options.largeBuffers ?? LARGE_BUFFERS
     this.queues = Math.min(transport.info.requestQueues, options.queues)
-    this.#plan = planMemory({ queues: this.queues, queueSize: options.queueSize, indirectDesc: transport.info.features.indirectDesc, largeBuffers: this.#largeBuffers })
+    this.#plan = planMemory({
+      queues: this.queues, queueSize: options.queueSize, indirectDesc: transport.info.features.indirectDesc, largeBuffers: this.#largeBuffers,
+      notifyBufBytes: transport.info.notifyBufBytes ?? 0,
+    })
     this.counters = allocateCounters(this.queues)
     this.#trace = options.traceJson === undefined ? undefined : new TraceFile(options.traceJson)
   }
@@ -171,9 +177,12 @@ export class VirtioFs extends EventEmitter<Events> {
     while (handles.length < fuseFds.length) handles.push(this.#newWorker(handles.length))
     const wakeFds = handles.map(handle => handle.wakeFd)
     const sleepFlags = new SharedArrayBuffer(4 * handles.length)
+    this.transport.onFailure = reason => this.remove(reason)
     const backends = await this.transport.start({ ...this.#memory, plan: this.#plan, wakeFds, sleepFlags, windowFd: init.passthrough ? fuseFds[0]! : -1 })
     this.#started = true
-    this.event('queues', { hiprio: 1, request: this.queues, size: this.#options.queueSize })
+    const { notification } = this.#plan
+    this.event('queues', { hiprio: 1, ...notification && { notification: 1 }, request: this.queues, size: this.#options.queueSize })
+    if (notification) this.#startNotifier(fuseFds[0]!)
     const relays = fuseFds.slice(1).map(() => allocateRelay())
     // only worker 0 until INIT is answered: nothing else can come before that
     const answered = this.#initAnswer()
@@ -192,9 +201,22 @@ export class VirtioFs extends EventEmitter<Events> {
     }
     await answered
     if (this.gone !== '') throw new PeerGoneError(this.gone)
+    await this.#notifier?.ready()
     // one thread of the device's pool, in the background; more when there is work for them
     this.transport.poolWanted?.()
     return this.init!
+  }
+
+  #startNotifier(mounted: number): void {
+    const fuseFd = cloneFuse(mounted)
+    this.#resources.push('notifier', async () => {
+      // a thread that hangs in a write to it may still use both
+      if (await this.#notifier?.end() === false) this.#memoryInUse = true
+      else close(fuseFd)
+    })
+    this.#notifier = new NotifierHandle({
+      ...this.transport.notificationFds!, fuseFd, memoryAddress: this.#memory.address, plan: this.#plan, features: this.transport.info.features,
+    }, reason => this.remove(reason))
   }
 
   /** Whichever worker read it: resolves when it was accepted. */
@@ -242,6 +264,7 @@ export class VirtioFs extends EventEmitter<Events> {
     instances.remove(this.tag, this)
     this.event('remove', { reason, failed: alreadyFailed })
     for (const worker of this.#serving) worker.send(FAIL)
+    void this.#notifier?.stop()
     this.emit('gone', reason)
   }
 
@@ -265,6 +288,7 @@ export class VirtioFs extends EventEmitter<Events> {
   async #killSb(): Promise<void> {
     const all = this.#serving
     const [first] = all
+    if (this.#notifier) this.event('kill_sb.stop_notifications', { ...await this.#within('a notification', this.#notifier.stop()) })
     if (!first) return
     first.send({ type: 'stop-hiprio' })
     this.event('kill_sb.stop_hiprio')

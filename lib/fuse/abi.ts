@@ -184,8 +184,12 @@ export const FUSE_NOTIFY_STORE = 4
 export const FUSE_NOTIFY_RETRIEVE = 5
 export const FUSE_NOTIFY_DELETE = 6
 export const FUSE_NOTIFY_RESEND = 7
+export const FUSE_NOTIFY_INC_EPOCH = 8
 export const FuseNotifyInvalInodeOut = defineStruct('fuse_notify_inval_inode_out', 24, { ino: 'u64', off: 'i64', len: 'i64' })
 export const FuseNotifyInvalEntryOut = defineStruct('fuse_notify_inval_entry_out', 16, { parent: 'u64', namelen: 'u32', flags: 'u32' })
+/** fuse_notify_inval_entry_out.flags: the entry is looked up again before it is believed, but stays. */
+export const FUSE_EXPIRE_ONLY = 1 << 0
+export const FuseNotifyDeleteOut = defineStruct('fuse_notify_delete_out', 24, { parent: 'u64', child: 'u64', namelen: 'u32', padding: 'u32' })
 
 /** INIT flags by bit number; bits from 32 up travel in flags2. */
 export const FUSE_INIT_FLAGS = {

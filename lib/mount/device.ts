@@ -5,6 +5,7 @@ import { VhostUserTransport } from '../driver/vhost-user-transport.js'
 import type { FaultControl, FaultsData } from '../device/faults.js'
 import type { ServedData } from '../device/file-system-handlers.js'
 import { allocateInterrupts } from '../device/interrupts.js'
+import { NOTIFY_BUFFER_BYTES } from '../device/notification-sender.js'
 import { closePassthrough, openPassthrough } from '../device/passthrough/shared.js'
 import type { ServedDevice } from '../device/serve.js'
 import { PeerGoneError, UsageError } from '../errors.js'
@@ -24,6 +25,9 @@ const PROTECTIVE = [['xattrmap', 'xattrmap'], ['translate_uid', 'translateUid'],
 export async function probeDevice(source: Source, options: MountOptions, faults?: FaultControl): Promise<Transport> {
   if (options.direct && (source.kind === 'socket' || options.backend)) throw new UsageError('option direct needs the emulated device')
   if (options.direct && options.writeback) throw new UsageError('option direct does not go with writeback: the kernel has no cache of its own then')
+  if (options.cache === 'coherent' && (source.kind === 'socket' || options.backend)) {
+    throw new UsageError('cache=coherent needs the emulated device: a virtiofsd tells of no changes')
+  }
   if (faults && (source.kind === 'socket' || options.backend)) throw new UsageError('faults need the emulated device')
   if (source.kind === 'socket') {
     if (options.backend !== undefined) throw new UsageError('backend=virtiofsd needs a directory as its source, not a socket')
@@ -87,8 +91,10 @@ function emulate(directory: string, tag: string, options: MountOptions, faults?:
   })
   const module = new URL('../device/passthrough-handlers.js', import.meta.url).href
   const { notices } = shared
+  const notifications = shared.fanotifyFd < 0 ? undefined
+    : { thread: new URL('../device/passthrough/watch-thread.js', import.meta.url).href, data: shared, bufferBytes: NOTIFY_BUFFER_BYTES }
   const close = (): void => closePassthrough(shared)
-  return emulatedTransport(tag, MAX_EMULATED_QUEUES, { module, data: shared, notices, close }, faults)
+  return emulatedTransport(tag, MAX_EMULATED_QUEUES, { module, data: shared, notices, notifications, close }, faults)
 }
 
 /** Options that say how a shared directory is served: a file system of its own decides that itself. */

@@ -12,6 +12,10 @@ export const VirtioFsNotifyConfig = defineStruct('virtio_fs_config', 44, {
   tag: 'bytes:36', num_request_queues: 'u32', notify_buf_size: 'u32',
 })
 
+/** A buffer has to hold at least a notification without a name. */
+const LEAST_NOTIFY_BYTES = 64
+const MOST_NOTIFY_BYTES = 65536
+
 export interface FsConfig {
   tag: string
   numRequestQueues: number
@@ -23,7 +27,8 @@ export interface FsConfig {
  * Reads and checks it, as the probe of Linux `virtio_fs.c` does.
  *
  * @param bytes 40, or 44 when NOTIFICATION was negotiated
- * @throws UsageError (EINVAL): too short, an empty tag, one that is not UTF-8, or no request queue
+ * @throws UsageError (EINVAL): too short, an empty tag, one that is not UTF-8, no request queue, or
+ * buffers for notifications of an impossible size
  */
 export function parseFsConfig(bytes: Uint8Array): FsConfig {
   if (bytes.length < VirtioFsConfig.SIZE) {
@@ -34,7 +39,12 @@ export function parseFsConfig(bytes: Uint8Array): FsConfig {
   const tag = parseTag(bytes.subarray(0, VIRTIO_FS_TAG_BYTES))
   if (numRequestQueues === 0) throw new UsageError(`virtio-fs device "${tag}" has no request queue`)
   const config: FsConfig = { tag, numRequestQueues }
-  if (bytes.length >= VirtioFsNotifyConfig.SIZE) config.notifyBufSize = view.getUint32(VirtioFsNotifyConfig.notify_buf_size, true)
+  if (bytes.length >= VirtioFsNotifyConfig.SIZE) {
+    const size = config.notifyBufSize = view.getUint32(VirtioFsNotifyConfig.notify_buf_size, true)
+    if (size < LEAST_NOTIFY_BYTES || size > MOST_NOTIFY_BYTES) {
+      throw new UsageError(`virtio-fs device "${tag}" has notify_buf_size ${size}, expected ${LEAST_NOTIFY_BYTES} to ${MOST_NOTIFY_BYTES}`)
+    }
+  }
   return config
 }
 

@@ -20,6 +20,8 @@ export interface MountSettings {
   options?: readonly string[]
   /** Further arguments of a virtiofsd. */
   backendArgs?: readonly string[]
+  /** A directory to share, instead of a new one. */
+  source?: string
   /** Puts files into the shared directory before it is mounted. */
   files?: (source: string) => void
   /** How long the body may take before what is stuck is dumped and the mount aborted. */
@@ -56,10 +58,10 @@ export class LiveMount {
   bridge!: Program
   backend: Program | undefined
 
-  constructor(base: string) {
+  constructor(base: string, source = join(base, 'src')) {
     this.base = base
     this.dir = join(base, 'mnt')
-    this.source = join(base, 'src')
+    this.source = source
     this.traceFile = join(base, 'trace.json')
   }
 
@@ -100,11 +102,11 @@ export class LiveMount {
 
 /** Mounts, runs the body, and ends everything. */
 export async function withMount(t: Test, settings: MountSettings, body: (live: LiveMount) => Promise<void>): Promise<void> {
-  const live = new LiveMount(mkdtempSync(join(tmpdir(), 'vfb-')))
+  const live = new LiveMount(mkdtempSync(join(tmpdir(), 'vfb-')), settings.source)
   const { timeoutMs = 60_000, rough = false } = settings
   try {
     mkdirSync(live.dir)
-    mkdirSync(live.source)
+    if (settings.source === undefined) mkdirSync(live.source)
     settings.files?.(live.source)
     await start(live, settings)
     const watchdog = setTimeout(() => { void rescue(t, live, timeoutMs) }, timeoutMs)

@@ -44,6 +44,7 @@ const SIZES: Record<string, number> = {
   fuse_lseek_out: 8,
   fuse_mkdir_in: 8,
   fuse_mknod_in: 16,
+  fuse_notify_delete_out: 24,
   fuse_notify_inval_entry_out: 16,
   fuse_notify_inval_inode_out: 24,
   fuse_open_in: 8,

@@ -34,6 +34,16 @@ function parts(plan: MemoryPlan): Part[] {
     }
     for (let i = 0; i < worker.largeCount; i++) all.push({ name: `large ${w}.${i}`, from: worker.large + i * MAX_WRITE, to: worker.large + (i + 1) * MAX_WRITE })
   })
+  const { notification } = plan
+  if (notification) {
+    all.push(...ringParts('notification', notification.ring))
+    for (let i = 0; i < notification.ring.size; i++) {
+      const at = notification.buffers + i * notification.bufferBytes
+      all.push({ name: `notification ${i}`, from: at, to: at + notification.bufferBytes })
+      const table = notification.tables + i * VirtqDesc.SIZE
+      all.push({ name: `notification table ${i}`, from: table, to: table + VirtqDesc.SIZE })
+    }
+  }
   return all
 }
 
@@ -65,6 +75,20 @@ t.test('no overlap, payload on pages, over sizes and queues', async t => {
     }
   }
   t.pass('no two parts share a byte')
+})
+
+t.test('the notification queue', async t => {
+  for (const notifyBufBytes of [0, 64, 65, 304, 4096, 65536]) {
+    for (const queueSize of [4, 128, 1024]) {
+      const plan = planMemory({ queues: 2, queueSize, indirectDesc: true, largeBuffers: 2, notifyBufBytes })
+      t.equal(overlap(plan), '', `${queueSize} buffers of ${notifyBufBytes} bytes`)
+      t.equal(plan.lengthBytes % PAGE, 0)
+      const without = planMemory({ queues: 2, queueSize, indirectDesc: true, largeBuffers: 2 })
+      t.strictSame({ ...plan, notification: undefined, lengthBytes: 0 }, { ...without, notification: undefined, lengthBytes: 0 }, 'nothing else moves')
+      if (notifyBufBytes === 0) t.equal(plan.notification, undefined)
+      else t.ok(plan.notification!.bufferBytes >= notifyBufBytes && plan.notification!.tables % 16 === 0 && plan.notification!.ring.size === queueSize)
+    }
+  }
 })
 
 t.test('a slot holds what it has to', async t => {

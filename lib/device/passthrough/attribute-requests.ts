@@ -39,7 +39,7 @@ export function getattr(volume: Volume, request: DeviceRequest): number {
     failed = fd < 0 ? fd : volume.statFd(fd)
     volume.inodes.unpin(index)
   }
-  return failed < 0 ? failed : writeAttrOut(request.reply, request.replyAt, volume.stat, volume.rules.timeoutSeconds)
+  return failed < 0 ? failed : writeAttrOut(request.reply, request.replyAt, volume.stat, volume.attrSeconds(volume.inodes.indexOf(nodeid)))
 }
 
 export function setattr(volume: Volume, request: DeviceRequest): number {
@@ -57,7 +57,9 @@ export function setattr(volume: Volume, request: DeviceRequest): number {
   }
   if (handle > 0) volume.handles.unpin(handle)
   volume.inodes.unpin(index)
-  return failed < 0 ? failed : writeAttrOut(request.reply, request.replyAt, volume.stat, volume.rules.timeoutSeconds)
+  // the kernel takes these attributes for the newest, though it may have been told of a change meanwhile (fuse_do_setattr in fs/fuse/dir.c)
+  const seconds = volume.coherent ? 0 : volume.rules.timeoutSeconds
+  return failed < 0 ? failed : writeAttrOut(request.reply, request.replyAt, volume.stat, seconds)
 }
 
 /**
@@ -150,7 +152,7 @@ export function statxInode(volume: Volume, request: DeviceRequest): number {
   }
   if (failed < 0) return failed
   for (let i = 0; i < FuseStatxOut.SIZE; i += 4) reply.setUint32(replyAt + i, 0, true)
-  reply.setUint32(replyAt + FuseStatxOut.attr_valid, volume.rules.timeoutSeconds, true)
+  reply.setUint32(replyAt + FuseStatxOut.attr_valid, volume.attrSeconds(volume.inodes.indexOf(nodeid)), true)
   const st = volume.stat.words
   for (let i = 0; i < SHARED_STATX_BYTES / 4; i++) reply.setInt32(replyAt + FuseStatxOut.stat + i * 4, st[i]!, true)
   // mount ids and the like are this host's

@@ -44,16 +44,23 @@ export function writeAttrOut(view: DataView, at: number, stat: StatBuffer, timeo
 }
 
 /** fuse_entry_out but for its node id. The generation is part of the node id. */
-export function writeEntryOut(view: DataView, at: number, stat: StatBuffer, timeoutSeconds: number): number {
+export function writeEntryOut(view: DataView, at: number, stat: StatBuffer, entrySeconds: number, attrSeconds: number): number {
   view.setUint32(at + FuseEntryOut.generation, 0, true)
   view.setUint32(at + FuseEntryOut.generation + 4, 0, true)
-  view.setUint32(at + FuseEntryOut.entry_valid, timeoutSeconds, true)
+  view.setUint32(at + FuseEntryOut.entry_valid, entrySeconds, true)
   view.setUint32(at + FuseEntryOut.entry_valid + 4, 0, true)
-  view.setUint32(at + FuseEntryOut.attr_valid, timeoutSeconds, true)
+  view.setUint32(at + FuseEntryOut.attr_valid, attrSeconds, true)
   view.setUint32(at + FuseEntryOut.attr_valid + 4, 0, true)
   view.setUint32(at + FuseEntryOut.entry_valid_nsec, 0, true)
   view.setUint32(at + FuseEntryOut.attr_valid_nsec, 0, true)
   writeAttr(view, at + FuseEntryOut.attr, stat)
+  return FuseEntryOut.SIZE
+}
+
+/** The reply to a LOOKUP of a name that is not there: node id 0, to be remembered. */
+export function writeNegativeEntry(view: DataView, at: number, entrySeconds: number): number {
+  for (let i = 0; i < FuseEntryOut.SIZE; i += 4) view.setUint32(at + i, 0, true)
+  view.setUint32(at + FuseEntryOut.entry_valid, entrySeconds, true)
   return FuseEntryOut.SIZE
 }
 

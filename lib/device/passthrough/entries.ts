@@ -89,7 +89,7 @@ function writeEntry(volume: Volume, request: DeviceRequest, fd: number, at: numb
     // an inode that cannot be looked up now is still an entry: the kernel asks when it needs it
     const index = special ? 0 : volume.lookup(request.nodeid, fd, volume.dirents, nameAt)
     if (index > 0) {
-      writeEntryOut(reply, to, volume.stat, volume.rules.timeoutSeconds)
+      writeEntryOut(reply, to, volume.stat, volume.entrySeconds(request.nodeid, index), volume.attrSeconds(index))
       volume.inodes.writeNodeid(reply, to + FuseEntryOut.nodeid, index)
     } else {
       writeEmptyEntry(reply, to, view.getUint32(at, true), view.getUint32(at + 4, true), view.getUint8(at + LinuxDirent64.d_type))

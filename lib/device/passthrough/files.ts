@@ -51,7 +51,7 @@ function writeOpen(volume: Volume, request: DeviceRequest, at: number, handle: n
  * @returns its size, or −errno with the descriptor closed
  */
 function replyOpen(volume: Volume, request: DeviceRequest, at: number, fd: number, index: number, flags: number): number {
-  const mount = volume.mounts.kind(volume.inodes.mountId(index))
+  const mount = volume.mountKind(index)
   let about = (mount & MountKind.MEMORY) !== 0 ? HandleFlag.MEMORY : 0
   if (volume.options.allowDirectIo && (flags & O_DIRECT) !== 0) about |= HandleFlag.DIRECT
   if ((flags & O_SYNC) !== 0) about |= HandleFlag.SYNC
@@ -67,7 +67,7 @@ function replyOpen(volume: Volume, request: DeviceRequest, at: number, fd: numbe
   let open = (flags & O_ACCMODE) === O_RDONLY || (mount & MountKind.LOCAL) !== 0 ? FOPEN_NOFLUSH : 0
   // nothing else goes with FOPEN_PASSTHROUGH (FOPEN_PASSTHROUGH_MASK in fs/fuse/iomode.c)
   if (backing > NO_BACKING) return writeOpen(volume, request, at, handle, open | FOPEN_PASSTHROUGH, backing)
-  open |= volume.rules.fileOpenFlags
+  if (!volume.coherent || (mount & MountKind.WATCHED) !== 0) open |= volume.rules.fileOpenFlags
   // cached pages of what was written would be dropped by the next open: do without them and their copy
   if ((flags & O_ACCMODE) === O_WRONLY && volume.negotiated(Negotiated.DIRECT_WRITES)) open |= FOPEN_DIRECT_IO
   if ((flags & O_DIRECT) !== 0) open |= FOPEN_PARALLEL_DIRECT_WRITES
@@ -105,10 +105,11 @@ export function opendir(volume: Volume, request: DeviceRequest): number {
   const index = volume.inodes.pin(nodeid)
   if (index < 0) return index
   const fd = volume.inodes.type(index) === S_IFDIR ? volume.open(index, O_RDONLY | O_DIRECTORY | O_NONBLOCK) : -errno.ENOTDIR
+  const open = volume.coherent && (volume.mountKind(index) & MountKind.WATCHED) === 0 ? 0 : volume.rules.dirOpenFlags
   volume.inodes.unpin(index)
   if (fd < 0) return fd
   const handle = volume.handles.add(fd, DIRECTORY, nodeid, 0)
-  if (handle >= 0) return writeOpen(volume, request, request.replyAt, handle, volume.rules.dirOpenFlags, NO_BACKING)
+  if (handle >= 0) return writeOpen(volume, request, request.replyAt, handle, open, NO_BACKING)
   close(fd)
   return handle
 }

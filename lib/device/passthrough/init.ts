@@ -18,7 +18,7 @@ const OLD_INIT_IN_BYTES = FuseInitIn.flags2
 
 /** Always answered when offered. */
 const ALWAYS: readonly InitFlag[] = [
-  'ASYNC_READ', 'ATOMIC_O_TRUNC', 'BIG_WRITES', 'AUTO_INVAL_DATA', 'ASYNC_DIO', 'PARALLEL_DIROPS', 'MAX_PAGES', 'INIT_EXT',
+  'ASYNC_READ', 'ATOMIC_O_TRUNC', 'BIG_WRITES', 'ASYNC_DIO', 'PARALLEL_DIROPS', 'MAX_PAGES', 'INIT_EXT',
   // a symbolic link is never changed, only replaced by another inode
   'CACHE_SYMLINKS',
   'HANDLE_KILLPRIV_V2', 'SETXATTR_EXT', 'CREATE_SUPP_GROUP', 'ALLOW_IDMAP',
@@ -29,7 +29,8 @@ function bit(flag: InitFlag): bigint {
 }
 
 function wanted(options: PassthroughOptions): readonly InitFlag[] {
-  const flags = [...ALWAYS]
+  // the kernel drops cached data when it is told to, or when a modification time is not what it was
+  const flags = [...ALWAYS, options.cache === 'coherent' ? 'EXPLICIT_INVAL_DATA' as const : 'AUTO_INVAL_DATA' as const]
   // with no time to live every entry would be looked up again at once
   if (options.readdirplus && options.cache !== 'never') flags.push('DO_READDIRPLUS', 'READDIRPLUS_AUTO')
   if (options.writeback) flags.push('WRITEBACK_CACHE')

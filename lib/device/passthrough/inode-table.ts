@@ -25,6 +25,7 @@
  */
 import { errno } from '../../errors.js'
 import { close } from '../../sys/io.js'
+import { HANDLE_AT, HandleIndex } from './handle-index.js'
 import { hashLevelAt, hashLevels, HASH_FIRST_BITS, Head, RECORD_WORDS, type Layout } from './layout.js'
 import { lock, unlock } from './spin-lock.js'
 import { St, type StatBuffer } from './stat-buffer.js'
@@ -36,7 +37,7 @@ export const Rec = {
   /** Backing id, and opens that have it. */
   BACKING: 12, BACKING_OPENS: 13,
   /** struct file_handle: u32 handle_bytes, i32 handle_type, bytes */
-  HANDLE: 14,
+  HANDLE: HANDLE_AT,
   /** Instead of a file handle: the node id of a directory and the name there, NUL-terminated. */
   PARENT: 14, NAME: 16,
 } as const
@@ -61,6 +62,8 @@ export const Flag = {
   HASHED: 16,
   /** The record has a directory and a name instead of a file handle. */
   NAMED: 32,
+  /** Somebody hears of every change of it. */
+  WATCHED: 64,
   TYPE: 0o170000,
 } as const
 
@@ -107,12 +110,15 @@ export class InodeTable {
   readonly #address: number
   readonly #layout: Layout
   readonly #levels: number
+  /** Only when somebody watches the directory. */
+  readonly byHandle: HandleIndex | undefined
 
   constructor(words: Int32Array, address: number, layout: Layout) {
     this.#words = words
     this.#address = address
     this.#layout = layout
     this.#levels = hashLevels(layout.inodeCapacity)
+    this.byHandle = layout.byHandleAt > 0 ? new HandleIndex(words, layout) : undefined
   }
 
   get live(): number {
@@ -129,6 +135,11 @@ export class InodeTable {
     const generation = this.#words[this.#at(index) + Rec.GENERATION]!
     view.setUint32(at, (index | generation << INDEX_BITS) >>> 0, true)
     view.setUint32(at + 4, generation >>> (32 - INDEX_BITS), true)
+  }
+
+  /** The index that is part of a node id. */
+  indexOf(nodeid: number): number {
+    return nodeid & INDEX_MASK
   }
 
   /** The node id of a record as a number. */
@@ -524,6 +535,7 @@ export class InodeTable {
     }
     this.#put(level, index)
     w[Head.HASH_USED]!++
+    if (this.byHandle && (this.flags(index) & Flag.HANDLE) !== 0) this.byHandle.add(index)
   }
 
   #put(level: number, index: number): void {
@@ -550,6 +562,7 @@ export class InodeTable {
     const flagsAt = this.#at(index) + Rec.FLAGS
     if ((w[flagsAt]! & Flag.HASHED) === 0) return
     this.clearFlags(index, Flag.HASHED)
+    if (this.byHandle && (this.flags(index) & Flag.HANDLE) !== 0) this.byHandle.remove(index)
     const level = w[Head.HASH_LEVEL]!
     const base = this.#layout.hashAt + hashLevelAt(level)
     const mask = 2 ** (HASH_FIRST_BITS + level) - 1
@@ -652,6 +665,17 @@ export class InodeTable {
     for (let index = ROOT_INDEX + 1; index <= top; index++) {
       if (Atomics.load(this.#words, this.#at(index) + Rec.COUNT) !== 0) this.forgetIndex(index, Number.MAX_SAFE_INTEGER)
     }
+  }
+
+  /** Records ever used: each index from 1 to here may be a live one. */
+  get top(): number {
+    return Atomics.load(this.#words, Head.INODE_TOP)
+  }
+
+  /** Node id of a record that nobody holds, or 0 when it is not live. */
+  liveNodeid(index: number): number {
+    const generation = Atomics.load(this.#words, this.#at(index) + Rec.GENERATION)
+    return generation > 0 || index === ROOT_INDEX ? generation * INDEX_SPAN + index : 0
   }
 
   /** Closes the descriptor of the root. No thread uses the table any more. */

@@ -36,6 +36,13 @@ export const Head = {
   NAMED: 16,
   /** Guards the backing ids of inodes. */
   BACKING_LOCK: 17,
+  /** Level, entries and changes of the index by file handle; see HandleIndex. */
+  BY_HANDLE_LEVEL: 18,
+  BY_HANDLE_USED: 19,
+  BY_HANDLE_MOVES: 20,
+  /** Ids of the threads that serve this directory: what they change is no news to the kernel. */
+  THREADS: 32,
+  THREADS_END: 64,
   WORDS: 64,
 } as const
 
@@ -70,6 +77,8 @@ export interface Layout {
   handlesAt: number
   hashAt: number
   recordsAt: number
+  /** The index by file handle, of the same levels as the hash; 0 without. */
+  byHandleAt: number
   words: number
 }
 
@@ -83,16 +92,19 @@ export function hashLevelAt(level: number): number {
   return (2 ** level - 1) * 2 ** HASH_FIRST_BITS
 }
 
-export function planLayout(inodeCapacity: number, handleCapacity: number, cacheCapacity: number): Layout {
+/** @param byHandle with an index of the inodes by file handle */
+export function planLayout(inodeCapacity: number, handleCapacity: number, cacheCapacity: number, byHandle = false): Layout {
   const page = 1024
   const round = (words: number): number => Math.ceil(words / page) * page
   const mountsAt = round(Head.WORDS)
   const cacheAt = mountsAt + round(MOUNT_ROOM * MOUNT_WORDS)
   const handlesAt = cacheAt + round(cacheCapacity)
   const hashAt = handlesAt + round(handleCapacity * HANDLE_WORDS)
-  const recordsAt = hashAt + round(hashLevelAt(hashLevels(inodeCapacity)))
+  const hashWords = round(hashLevelAt(hashLevels(inodeCapacity)))
+  const recordsAt = hashAt + hashWords
+  const recordsEnd = recordsAt + round(inodeCapacity * RECORD_WORDS)
   return {
     inodeCapacity, handleCapacity, cacheCapacity, mountsAt, cacheAt, handlesAt, hashAt, recordsAt,
-    words: recordsAt + round(inodeCapacity * RECORD_WORDS),
+    byHandleAt: byHandle ? recordsEnd : 0, words: byHandle ? recordsEnd + hashWords : recordsEnd,
   }
 }

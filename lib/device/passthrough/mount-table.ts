@@ -21,6 +21,8 @@ export const MountKind = {
   MEMORY: 2,
   /** The kernel does not take its files as backing files. */
   NO_BACKING: 4,
+  /** Changes of the file system are watched. */
+  WATCHED: 8,
 } as const
 
 /** statfs.f_type. Source: Linux include/uapi/linux/magic.h, and fs/f2fs. */

@@ -8,7 +8,7 @@ import { linkat, mkdirat, mknodat, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHI
 import { AT_REMOVEDIR, AT_SYMLINK_FOLLOW, readlinkat, S_IFDIR, S_IFLNK } from '../../sys/file.js'
 import { getU64 } from '../../wire/u64.js'
 import { NO_REPLY, type DeviceRequest } from '../handlers.js'
-import { writeEntryOut } from './attributes.js'
+import { writeEntryOut, writeNegativeEntry } from './attributes.js'
 import { NO_ID } from './id-map.js'
 import { Negotiated } from './layout.js'
 import type { Volume } from './volume.js'
@@ -32,7 +32,7 @@ export function pinDirectory(volume: Volume, nodeid: number): number {
 
 /** fuse_entry_out for an inode whose attributes are in `stat`. */
 export function replyEntry(volume: Volume, request: DeviceRequest, index: number): number {
-  writeEntryOut(request.reply, request.replyAt, volume.stat, volume.rules.timeoutSeconds)
+  writeEntryOut(request.reply, request.replyAt, volume.stat, volume.entrySeconds(request.nodeid, index), volume.attrSeconds(index))
   volume.inodes.writeNodeid(request.reply, request.replyAt + FuseEntryOut.nodeid, index)
   return FuseEntryOut.SIZE
 }
@@ -48,7 +48,12 @@ export function lookup(volume: Volume, request: DeviceRequest): number {
   const end = volume.name.readName(request, 0)
   if (end < 0) return end
   const parent = pinDirectory(volume, request.nodeid)
-  return parent < 0 ? parent : replyLookup(volume, request, parent)
+  if (parent < 0) return parent
+  const done = replyLookup(volume, request, parent)
+  if (done !== -errno.ENOENT || !volume.coherent) return done
+  // the driver of a directory that is watched is told when the name appears
+  const seconds = volume.attrSeconds(parent)
+  return seconds === 0 ? done : writeNegativeEntry(request.reply, request.replyAt, seconds)
 }
 
 export function forget(volume: Volume, request: DeviceRequest): number {
@@ -208,6 +213,14 @@ export function rename2(volume: Volume, request: DeviceRequest): number {
   return move(volume, request, getU64(request.args, request.argsAt + FuseRename2In.newdir), flags, FuseRename2In.SIZE)
 }
 
+/**
+ * The kernel takes the attributes in an answer to LINK for the newest, though it may have been told
+ * of a change meanwhile (create_new_entry in fs/fuse/dir.c): it shall ask again.
+ */
+function forgetAttributes({ reply, replyAt }: DeviceRequest): void {
+  reply.setUint32(replyAt + FuseEntryOut.attr_valid, 0, true)
+}
+
 export function link(volume: Volume, request: DeviceRequest): number {
   const end = volume.name.readName(request, FuseLinkIn.SIZE)
   if (end < 0) return end
@@ -221,6 +234,7 @@ export function link(volume: Volume, request: DeviceRequest): number {
     done = linkat(volume.procFd, volume.procPath.digits, volume.fd(parent), volume.name.address, AT_SYMLINK_FOLLOW)
     if (done === 0) done = replyLookup(volume, request, parent)
     else volume.inodes.unpin(parent)
+    if (done > 0 && volume.coherent) forgetAttributes(request)
   }
   volume.inodes.unpin(index)
   return done

@@ -4,7 +4,8 @@ import * as abi from '../../fuse/abi.js'
 import { Ids, TranslatedIds } from './id-map.js'
 import { XattrMap } from './xattr-map.js'
 
-export type CachePolicy = 'auto' | 'always' | 'metadata' | 'never'
+/** virtiofsd's, and `coherent`: for ever, but the kernel is told of what changes. */
+export type CachePolicy = 'auto' | 'always' | 'metadata' | 'never' | 'coherent'
 
 export interface PassthroughOptions {
   /** The directory to serve. */
@@ -43,9 +44,12 @@ export interface CacheRules {
   dirOpenFlags: number
 }
 
+/** Seconds. The kernel cuts it to what its clock can hold. */
+const FOR_EVER = 0xffff_ffff
+
 /**
  * The rules of a policy. Source: virtiofsd 1.13 `main.rs` (time-outs), `passthrough/mod.rs`
- * `do_open` and `create` (open flags).
+ * `do_open` and `create` (open flags). `coherent` is for what is watched; see Volume.
  */
 export function cacheRules(policy: CachePolicy): CacheRules {
   const direct = abi.FOPEN_DIRECT_IO | abi.FOPEN_PARALLEL_DIRECT_WRITES
@@ -54,6 +58,7 @@ export function cacheRules(policy: CachePolicy): CacheRules {
     case 'always': return { timeoutSeconds: 86400, fileOpenFlags: abi.FOPEN_KEEP_CACHE, dirOpenFlags: abi.FOPEN_KEEP_CACHE | abi.FOPEN_CACHE_DIR }
     case 'metadata': return { timeoutSeconds: 86400, fileOpenFlags: direct, dirOpenFlags: abi.FOPEN_KEEP_CACHE | abi.FOPEN_CACHE_DIR }
     case 'never': return { timeoutSeconds: 0, fileOpenFlags: direct, dirOpenFlags: 0 }
+    case 'coherent': return { timeoutSeconds: FOR_EVER, fileOpenFlags: abi.FOPEN_KEEP_CACHE, dirOpenFlags: abi.FOPEN_KEEP_CACHE | abi.FOPEN_CACHE_DIR }
   }
 }
 
@@ -68,7 +73,7 @@ export function idsOf(options: PassthroughOptions): Ids | undefined {
 
 /** @throws UsageError for combinations that cannot be served */
 export function checkOptions(options: PassthroughOptions): void {
-  if (!['auto', 'always', 'metadata', 'never'].includes(options.cache)) throw new UsageError(`cache=${options.cache}: not one of auto, always, metadata, never`)
+  if (!['auto', 'always', 'metadata', 'never', 'coherent'].includes(options.cache)) throw new UsageError(`cache=${options.cache}: not one of auto, always, metadata, never, coherent`)
   if (options.posixAcl && !options.xattr) throw new UsageError('posix_acl needs xattr')
   if (options.xattrMap !== '') {
     if (!options.xattr) throw new UsageError('xattrmap needs xattr')
@@ -76,4 +81,5 @@ export function checkOptions(options: PassthroughOptions): void {
   }
   if (idsOf(options) !== undefined && options.posixAcl) throw new UsageError('posix_acl does not go with translated ids: those in an ACL would stay as they are')
   if (options.writeback && options.cache === 'never') throw new UsageError('writeback does not go with cache=never')
+  if (options.writeback && options.cache === 'coherent') throw new UsageError('writeback does not go with cache=coherent: what the kernel has not written yet would hide changes')
 }

@@ -8,13 +8,14 @@ import { AT_EMPTY_PATH, O_DIRECTORY, O_PATH, openPath, STATX_MNT_ID, statxPath }
 import { close } from '../../sys/io.js'
 import { mapAnonymous, unmap, viewRegion } from '../../sys/memory.js'
 import { HandleTable, HANDLE_LIMIT } from './handle-table.js'
-import { InodeTable } from './inode-table.js'
+import { Flag, InodeTable, ROOT_INDEX } from './inode-table.js'
 import { planLayout, type Layout } from './layout.js'
-import { MountTable, NO_HANDLES } from './mount-table.js'
+import { MountKind, MountTable, NO_HANDLES } from './mount-table.js'
 import { checkOptions, type PassthroughOptions } from './options.js'
 import { St, StatBuffer, STAT_MASK } from './stat-buffer.js'
 import { MountProbe } from './file-handles.js'
 import { descriptorLimit } from '../../sys/limits.js'
+import { openWatch } from './watch.js'
 
 /** Plain data: survives structured clone. */
 export interface PassthroughShared {
@@ -27,6 +28,8 @@ export interface PassthroughShared {
   readonly procFd: number
   /** Most descriptors that stay open for inodes that nothing else leads to: unlinked files above all. */
   readonly keptLimit: number
+  /** Tells of changes of the file systems that the tree lies on; −1 unless cache=coherent. */
+  readonly fanotifyFd: number
   /** What cannot be done here and why, one line each, to be said once. */
   readonly notices: readonly string[]
 }
@@ -51,6 +54,8 @@ export function openPassthrough(options: PassthroughOptions, limits: Passthrough
   checkOptions(options)
   const rootFd = openRoot(options.root)
   let procFd = -1
+  let fanotifyFd = -1
+  let mountFd = -1
   let address = 0
   let lengthBytes = 0
   try {
@@ -62,24 +67,32 @@ export function openPassthrough(options: PassthroughOptions, limits: Passthrough
     // opening again by name is slower and less certain than by handle
     const share = Math.max(16, Math.floor(descriptors / (handles ? 4 : 2)))
     const cached = Math.min(limits.cachedDescriptors ?? (handles ? DEFAULT_CACHED : share), share)
-    const layout = planLayout(limits.inodes ?? DEFAULT_INODES, Math.min(descriptors, HANDLE_LIMIT), cached)
+    const coherent = options.cache === 'coherent'
+    const layout = planLayout(limits.inodes ?? DEFAULT_INODES, Math.min(descriptors, HANDLE_LIMIT), cached, coherent)
     lengthBytes = layout.words * 4
     address = mapAnonymous(lengthBytes)
     const words = new Int32Array(viewRegion(address, lengthBytes).view.buffer)
     const stat = new StatBuffer()
     const got = statxPath(rootFd, '', AT_EMPTY_PATH, STAT_MASK, stat.address)
     if (got < 0) throw new SyscallError('statx', -got, options.root)
-    new InodeTable(words, address, layout).insertRoot(stat, rootFd)
+    const inodes = new InodeTable(words, address, layout)
+    inodes.insertRoot(stat, rootFd)
     const probe = new MountProbe(procFd)
-    const mountFd = handles && (stat.words[St.mask]! & STATX_MNT_ID) !== 0 ? probe.open(rootFd, stat) : NO_HANDLES
-    new MountTable(words, layout).add(stat.mountId, mountFd, probe.kind(rootFd))
+    mountFd = handles && (stat.words[St.mask]! & STATX_MNT_ID) !== 0 ? probe.open(rootFd, stat) : NO_HANDLES
+    let kind = probe.kind(rootFd)
+    if (coherent) {
+      fanotifyFd = openWatch(mountFd, options.root)
+      kind |= MountKind.WATCHED
+      inodes.setFlags(ROOT_INDEX, Flag.WATCHED)
+    }
+    new MountTable(words, layout).add(stat.mountId, mountFd, kind)
     if (handles && mountFd < 0) notices.push(`${options.root}: its file system has no usable file handles; files renamed on this side can be lost to the mount until they are looked up again`)
     if (options.direct && !new Capabilities().has(CAP_SYS_ADMIN)) notices.push('not root: option direct has no effect')
     if (!mayActForOthers()) notices.push('not root: new files belong to the user of the device, whoever creates them')
-    return { options, address, lengthBytes, layout, procFd, keptLimit: Math.floor(descriptors / 2), notices }
+    return { options, address, lengthBytes, layout, procFd, fanotifyFd, keptLimit: Math.floor(descriptors / 2), notices }
   } catch (error) {
     if (address !== 0) unmap(address, lengthBytes)
-    if (procFd >= 0) close(procFd)
+    for (const fd of [fanotifyFd, mountFd, procFd]) if (fd >= 0) close(fd)
     close(rootFd)
     throw error
   }
@@ -117,5 +130,6 @@ export function closePassthrough(shared: PassthroughShared): void {
   inodes.closeRoot()
   new MountTable(words, shared.layout).closeAll()
   close(shared.procFd)
+  if (shared.fanotifyFd >= 0) close(shared.fanotifyFd)
   unmap(shared.address, shared.lengthBytes)
 }

@@ -17,11 +17,13 @@ import { HandleTable } from './handle-table.js'
 import type { Ids } from './id-map.js'
 import { Flag, InodeTable } from './inode-table.js'
 import { Head, RECORD_WORDS } from './layout.js'
-import { MountTable, NO_HANDLES, UNKNOWN_MOUNT } from './mount-table.js'
+import { MountKind, MountTable, NO_HANDLES, UNKNOWN_MOUNT } from './mount-table.js'
 import { NameBuffer, pathBuffer, ProcPath } from './names.js'
 import { cacheRules, idsOf, type CacheRules, type PassthroughOptions } from './options.js'
 import type { PassthroughShared } from './shared.js'
 import { StatBuffer, STAT_MASK } from './stat-buffer.js'
+import { ThreadIds } from './thread-ids.js'
+import { watchMount } from './watch.js'
 import { XattrMap } from './xattr-map.js'
 
 const NAME_FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT
@@ -30,6 +32,8 @@ const DIRENT_BYTES = 32768
 export class Volume {
   readonly options: PassthroughOptions
   readonly rules: CacheRules
+  /** cache=coherent: what is watched is cached for ever, the rest not at all. */
+  readonly coherent: boolean
   /** Names of attributes are translated. */
   readonly xattrMap: XattrMap | undefined
   readonly words: Int32Array
@@ -62,6 +66,8 @@ export class Volume {
   readonly #found: Region = scratch(RECORD_WORDS * 4)
   readonly #probe: MountProbe
   readonly #keptLimit: number
+  readonly #fanotifyFd: number
+  readonly #threads: ThreadIds | undefined
 
   /**
    * @param windowFd /dev/fuse of the mount, to give files to the kernel; −1 for none
@@ -84,6 +90,33 @@ export class Volume {
     this.procFd = shared.procFd
     this.#probe = new MountProbe(shared.procFd)
     this.#keptLimit = shared.keptLimit
+    this.coherent = shared.fanotifyFd >= 0
+    this.#fanotifyFd = shared.fanotifyFd
+    if (this.coherent) {
+      this.#threads = new ThreadIds(this.words)
+      this.#threads.enter()
+    }
+  }
+
+  /** Whether every change of a record is told to the driver. */
+  #watched(index: number): boolean {
+    return (this.inodes.flags(index) & Flag.WATCHED) !== 0
+  }
+
+  /** attr_valid of a record, seconds. */
+  attrSeconds(index: number): number {
+    return !this.coherent || this.#watched(index) ? this.rules.timeoutSeconds : 0
+  }
+
+  /** entry_valid of a record in the directory with a node id, seconds. */
+  entrySeconds(parent: number, index: number): number {
+    return !this.coherent || this.#watched(index) && this.#watched(this.inodes.indexOf(parent)) ? this.rules.timeoutSeconds : 0
+  }
+
+  /** `MountKind` bits of the mount of a record; not WATCHED where only the record is not. */
+  mountKind(index: number): number {
+    const kind = this.mounts.kind(this.inodes.mountId(index))
+    return this.coherent && !this.#watched(index) ? kind & ~MountKind.WATCHED : kind
   }
 
   /** Whether INIT negotiated a `Negotiated` bit. */
@@ -221,7 +254,20 @@ export class Volume {
     const failed = this.statName(dirFd, name.address + nameAt)
     if (failed < 0) return failed
     const index = this.inodes.claim(this.stat)
-    return index !== 0 ? index : this.#learn(dirFd, name.address + nameAt, 0, parent, name.bytes, nameAt)
+    if (index !== 0) return index
+    const learnt = this.#learn(dirFd, name.address + nameAt, 0, parent, name.bytes, nameAt)
+    return this.coherent && learnt > 0 && this.inodes.created ? this.#again(learnt, dirFd, name.address + nameAt) : learnt
+  }
+
+  /**
+   * A change between statx and the moment from which the record could be found was told to nobody:
+   * looks once more. Leaves the attributes in `stat`.
+   */
+  #again(index: number, dirFd: number, name: number): number {
+    const failed = this.statName(dirFd, name)
+    if (failed === 0 && this.inodes.matches(index, this.stat)) return index
+    this.inodes.forgetIndex(index, 1)
+    return failed < 0 ? failed : -errno.ESTALE
   }
 
   /**
@@ -230,7 +276,9 @@ export class Volume {
    */
   adopt(fd: number, parent: number, name: Region | undefined): number {
     const failed = this.statFd(fd)
-    return failed < 0 ? failed : this.#learn(fd, this.empty, AT_EMPTY_PATH, parent, name?.bytes, 0)
+    const index = failed < 0 ? failed : this.#learn(fd, this.empty, AT_EMPTY_PATH, parent, name?.bytes, 0)
+    if (this.coherent && index > 0 && this.inodes.created) this.statFd(fd)
+    return index
   }
 
   #learn(dirFd: number, path: number, flags: number, parent: number, name: Uint8Array | undefined, nameAt: number): number {
@@ -241,7 +289,11 @@ export class Volume {
     }
     if (mountFd >= 0) {
       const failed = this.#handle.take(dirFd, path, flags)
-      if (failed === 0) return this.inodes.insertHandle(this.stat, this.#handle.words, flags === AT_EMPTY_PATH)
+      if (failed === 0) {
+        const index = this.inodes.insertHandle(this.stat, this.#handle.words, flags === AT_EMPTY_PATH)
+        if (this.coherent && index > 0 && this.inodes.created && (this.mounts.kind(this.stat.mountId) & MountKind.WATCHED) !== 0) this.inodes.setFlags(index, Flag.WATCHED)
+        return index
+      }
       if (failed !== -errno.EOPNOTSUPP) return failed
     }
     return this.#learnByFd(dirFd, path, flags, parent, name, nameAt)
@@ -261,9 +313,17 @@ export class Volume {
     const pathFd = this.#openPath(dirFd, name, flags)
     if (pathFd < 0) return pathFd
     const known = this.mounts.fd(this.stat.mountId)
-    const mountFd = known !== UNKNOWN_MOUNT ? known : this.mounts.add(this.stat.mountId, this.#probe.open(pathFd, this.stat), this.#probe.kind(pathFd))
+    const mountFd = known !== UNKNOWN_MOUNT ? known : this.#enterMount(pathFd)
     close(pathFd)
     return mountFd
+  }
+
+  /** @param pathFd O_PATH descriptor of the inode that `stat` is of, the first one seen of its mount */
+  #enterMount(pathFd: number): number {
+    const mountFd = this.#probe.open(pathFd, this.stat)
+    let kind = this.#probe.kind(pathFd)
+    if (this.coherent && mountFd >= 0 && watchMount(this.#fanotifyFd, mountFd) === 0) kind |= MountKind.WATCHED
+    return this.mounts.add(this.stat.mountId, mountFd, kind)
   }
 
   /** Without file handles: a descriptor, and the name to open it again by. */
@@ -327,6 +387,7 @@ export class Volume {
   }
 
   close(): void {
+    this.#threads?.leave()
     this.caller.close()
   }
 }
