@@ -1,14 +1,34 @@
 /** The private directory for sockets: 0700, in the place where the system wants such things. */
-import { chmodSync, lstatSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { accessSync, chmodSync, constants, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { tmpdir } from 'node:os'
 import { UsageError } from '../errors.js'
 
+/** Root of a user namespace has no right to /run, and a variable inherited from another user names a directory of theirs. */
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** This user's number outside of any user namespace: each of them has a root. */
+function outerUid(uid: number): number {
+  for (const line of readFileSync('/proc/self/uid_map', 'latin1').split('\n')) {
+    const [inside, outside, count] = line.trim().split(/\s+/).map(Number)
+    if (uid >= inside! && uid < inside! + count!) return outside! + uid - inside!
+  }
+  return uid
+}
+
 /** @throws UsageError when somebody else owns it */
 export function runtimeDir(): string {
   const uid = process.getuid!()
-  const base = process.env['XDG_RUNTIME_DIR'] || (uid === 0 ? '/run' : tmpdir())
-  const path = join(base, base === tmpdir() ? `virtiofs-bridge-${uid}` : 'virtiofs-bridge')
+  const places = [process.env['XDG_RUNTIME_DIR'], uid === 0 ? '/run' : undefined]
+  const base = places.find(place => place !== undefined && place !== '' && isWritable(place)) ?? tmpdir()
+  const path = join(base, base === tmpdir() ? `virtiofs-bridge-${outerUid(uid)}` : 'virtiofs-bridge')
   mkdirSync(path, { recursive: true, mode: 0o700 })
   const stat = lstatSync(path)
   if (!stat.isDirectory() || stat.uid !== uid) throw new UsageError(`runtime directory ${path} is not a directory of ours`)
