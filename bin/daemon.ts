@@ -5,16 +5,20 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { givenFd, takeGivenFd } from '../lib/mount/given-fd.js'
 import type { MountRequest } from '../lib/mount/mount.js'
 import { ExitCode } from './exit-codes.js'
 
 /** @returns the exit code of the command */
 export async function startDaemon(request: MountRequest): Promise<number> {
+  const given = givenFd(request.mountpoint)
+  // it goes to the child as the first descriptor that is free there, and to nobody else
+  if (given !== undefined) takeGivenFd(given)
   const script = fileURLToPath(new URL('./daemon-child.js', import.meta.url))
   const child = spawn(process.execPath, [...process.execArgv, script, request.source, request.mountpoint], {
-    detached: true, stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    detached: true, stdio: ['ignore', 'ignore', 'pipe', 'ipc', ...given === undefined ? [] : [given]],
   })
-  child.send(request)
+  child.send(given === undefined ? request : { ...request, mountpoint: '/dev/fd/4' } satisfies MountRequest)
   // what goes wrong before the mount is usable is the command's to tell
   child.stderr!.on('data', chunk => process.stderr.write(chunk))
   const stop = (signal: NodeJS.Signals): void => { child.kill(signal) }

@@ -39,7 +39,11 @@ async function endMount(mounted: Mount, force: () => void): Promise<void> {
     await mounted.unmount()
     return
   } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errno.EBUSY) throw error
+    if (!(error instanceof SyscallError)) throw error
+    if (error.errno !== errno.EBUSY) {
+      console.error(`virtiofs-bridge: ${errorLine(error)}; whoever may has to unmount it`)
+      return await mounted.abandon()
+    }
     console.error(`virtiofs-bridge: ${errorLine(error)}; detaching it, and aborting in ${BUSY_TIMEOUT_MS / 1000} s or at the next signal`)
   }
   const timer = setTimeout(force, BUSY_TIMEOUT_MS)

@@ -254,6 +254,11 @@ export class VirtioFs extends EventEmitter<Events> {
     }
   }
 
+  /** Goes on as if it were unmounted, for a mount that cannot be: what is left of it answers ENOTCONN. */
+  abandon(): void {
+    this.#workerEvent({ type: 'unmounted' })
+  }
+
   /**
    * The device is gone (virtio_fs_remove): unlists the tag, stops the queues, fails what is in
    * flight. Callers get EIO, later ones ENOTCONN; the mount stays until it is unmounted.

@@ -11,6 +11,7 @@ import { isConnectionMounted } from './connection-state.js'
 import { recvmsg, socketpair } from '../sys/socket.js'
 import { abortConnection } from '../sys/abort.js'
 import { MNT_DETACH } from './flags.js'
+import type { GivenMount } from './given-fd.js'
 import { findMount, FS_TYPE, readMounts, type MountEntry } from './mountinfo.js'
 import { mountFlagNames } from './options.js'
 
@@ -23,6 +24,8 @@ export interface KernelMountOptions {
   flags: number
   allowOther: boolean
   defaultPermissions: boolean
+  /** It is mounted already. */
+  given?: GivenMount | undefined
 }
 
 /** The host's side of a mount, as the session needs it. */
@@ -51,11 +54,11 @@ export class KernelMount implements HostMount {
   readonly connection: number
   readonly #root: boolean
 
-  private constructor(mountpoint: string, fuseFds: number[], root: boolean) {
+  private constructor(mountpoint: string, fuseFds: number[], root: boolean, connection: number) {
     this.mountpoint = mountpoint
     this.fuseFds = fuseFds
     this.#root = root
-    this.connection = findMount(mountpoint)?.minor ?? -1
+    this.connection = connection
   }
 
   /**
@@ -67,19 +70,20 @@ export class KernelMount implements HostMount {
   static async mount(options: KernelMountOptions, queues: number): Promise<KernelMount> {
     const root = process.getuid!() === 0
     const fuseFds: number[] = []
+    const { given, mountpoint } = options
     try {
-      fuseFds.push(root ? await mountAsRoot(options) : await mountByHelper(options))
+      fuseFds.push(given?.fd ?? (root ? await mountAsRoot(options) : await mountByHelper(options)))
       while (fuseFds.length < queues) fuseFds.push(cloneFuse(fuseFds[0]!))
-      return new KernelMount(options.mountpoint, fuseFds, root)
+      return new KernelMount(mountpoint, fuseFds, root, given?.connection ?? findMount(mountpoint)?.minor ?? -1)
     } catch (error) {
-      if (fuseFds.length > 0) await unmountPath(options.mountpoint, MNT_DETACH)
+      if (fuseFds.length > 0 && !given) await unmountPath(mountpoint, MNT_DETACH)
       for (const fd of fuseFds) close(fd)
       throw error
     }
   }
 
   get mounted(): boolean {
-    return this.#places().length > 0
+    return this.connection < 0 ? this.#alive : this.#places().length > 0
   }
 
   /** Whether its superblock is still there: if not, the number of the connection may be somebody else's by now. */
@@ -88,6 +92,7 @@ export class KernelMount implements HostMount {
   }
 
   async unmount(lazy = false): Promise<number> {
+    if (this.connection < 0) return this.#alive ? -errno.EPERM : 0
     for (const { mountpoint } of this.#places()) {
       const error = await unmountPath(mountpoint, lazy ? MNT_DETACH : 0, this.#root)
       if (error < 0) return error
@@ -98,7 +103,7 @@ export class KernelMount implements HostMount {
   /** Every place where this session is mounted, the latest first. */
   #places(): MountEntry[] {
     if (!this.#alive) return []
-    return readMounts().filter(entry => entry.type === FS_TYPE && entry.minor === this.connection).reverse()
+    return readMounts().filter(entry => entry.type.startsWith('fuse') && entry.minor === this.connection).reverse()
   }
 
   /** Works without fusectl too, as long as the mount is not detached. */

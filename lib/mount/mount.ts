@@ -9,6 +9,7 @@ import { VirtioFs, type VirtioFsOptions } from '../driver/virtio-fs.js'
 import { WorkerHandle } from '../driver/worker-handle.js'
 import { KernelMount, unmountError, type HostMount } from './dev-fuse.js'
 import { probeDevice } from './device.js'
+import { type GivenMount, givenFd, givenNotices, takeGivenFd } from './given-fd.js'
 import { prepareMountpoint } from './mountpoint.js'
 import { pollMicroseconds, type MountOptions } from './options.js'
 import { LiveTag } from './live-tags.js'
@@ -110,12 +111,25 @@ export class Mount extends EventEmitter<Events> {
     this.#kernel.abort()
   }
 
+  /** Ends the session and leaves the mount behind, where there is no right to unmount it: it answers ENOTCONN. */
+  async abandon(): Promise<void> {
+    this.#fs.abandon()
+    await this.closed
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.unmount({ lazy: true })
   }
 }
 
-function checkRights(options: MountOptions): { allowOther: boolean, defaultPermissions: boolean } {
+function checkRights(options: MountOptions, given: GivenMount | undefined): { allowOther: boolean, defaultPermissions: boolean } {
+  if (given?.entry) {
+    const { allowOther, defaultPermissions, entry } = given
+    if (allowOther && !defaultPermissions && options.defaultPermissions !== false) {
+      throw new UsageError(`${entry.mountpoint} was mounted with allow_other and without default_permissions: nobody would check permissions (no_default_permissions if that is meant)`)
+    }
+    return { allowOther, defaultPermissions }
+  }
   const root = process.getuid!() === 0
   return { allowOther: options.allowOther ?? root, defaultPermissions: options.defaultPermissions ?? true }
 }
@@ -152,12 +166,14 @@ async function claimDevice(source: Source, options: MountOptions, faults: FaultC
  *
  * @throws UsageError, SyscallError, ProtocolError, PeerGoneError; nothing is left behind then
  */
-export async function mount({ source: from, mountpoint, options: given = {}, faults }: MountRequest | ServedMountRequest): Promise<Mount> {
+export async function mount({ source: from, mountpoint, options: asked = {}, faults }: MountRequest | ServedMountRequest): Promise<Mount> {
   const source = typeof from === 'string' ? from : from.name
-  const options = typeof from === 'string' || from.tag === undefined ? given : { tag: from.tag, ...given }
+  const options = typeof from === 'string' || from.tag === undefined ? asked : { tag: from.tag, ...asked }
   const parsed = parseSource(from, options)
-  const target = await prepareMountpoint(mountpoint)
-  const rights = checkRights(options)
+  const fd = givenFd(mountpoint)
+  const given = fd === undefined ? undefined : takeGivenFd(fd)
+  const target = given ? { path: given.entry?.mountpoint ?? mountpoint, mode: 0 } : await prepareMountpoint(mountpoint)
+  const rights = checkRights(options, given)
   const queueSize = options.queueSize ?? DEFAULT_QUEUE_SIZE
   if (queueSize < 4 || queueSize > 1024 || (queueSize & (queueSize - 1)) !== 0) {
     throw new UsageError(`queue_size is ${queueSize}, expected a power of two from 4 to 1024`)
@@ -175,8 +191,9 @@ export async function mount({ source: from, mountpoint, options: given = {}, fau
     timeoutMs: (options.timeout ?? DEFAULT_TIMEOUT_S) * 1000,
     traceJson: options.traceJson,
     waitForPool: faults !== undefined,
+    notices: given ? givenNotices(given) : [],
     hostMount: queues => KernelMount.mount({
-      source: options.fsname ?? source, mountpoint: target.path, mode: target.mode, flags: options.mountFlags ?? 0, ...rights,
+      source: options.fsname ?? source, mountpoint: target.path, mode: target.mode, flags: options.mountFlags ?? 0, given, ...rights,
     }, queues),
   })
 }
@@ -194,6 +211,8 @@ export interface DeviceMount extends VirtioFsOptions {
   init: Omit<InitPolicy, 'maxWrite' | 'maxBackground'>
   /** Not before the threads of the emulated device are there: a delay must not hold up the queue's own. */
   waitForPool?: boolean
+  /** What is known already that cannot be done. */
+  notices?: readonly string[]
 }
 
 /**
@@ -201,7 +220,7 @@ export interface DeviceMount extends VirtioFsOptions {
  *
  * @throws as `mount`; nothing is left behind then
  */
-export async function mountDevice({ source, transport, live, worker, newWorker, hostMount, init, waitForPool, ...options }: DeviceMount): Promise<Mount> {
+export async function mountDevice({ source, transport, live, worker, newWorker, hostMount, init, waitForPool, notices: given = [], ...options }: DeviceMount): Promise<Mount> {
   const fs = await VirtioFs.create(transport, options, worker, newWorker).catch(error => {
     live.release()
     throw error
@@ -220,7 +239,7 @@ export async function mountDevice({ source, transport, live, worker, newWorker, 
     await fs.start(kernel, init)
     if (waitForPool) await fs.transport.poolReady?.()
     live.describe({ source, mountpoint: kernel.mountpoint, connection: kernel.connection })
-    const notices = [...transport.notices ?? []]
+    const notices = [...transport.notices ?? [], ...given]
     if (init.passthrough && !fs.init!.flags.includes('PASSTHROUGH')) notices.push('this kernel has no FUSE passthrough: option direct has no effect')
     return new Mount(source, fs, kernel, notices)
   } catch (error) {

@@ -8,6 +8,8 @@ export interface MountEntry {
   mountpoint: string
   type: string
   source: string
+  /** Of the superblock, comma-separated. */
+  superOptions: string
 }
 
 /** File system type of our mounts. */
@@ -26,7 +28,7 @@ export function readMounts(pid: number | 'self' = 'self'): MountEntry[] {
     const [major, minor] = fields[2]!.split(':')
     const rest = fields.slice(fields.indexOf('-', 6) + 1)
     const decode = (field: string): string => Buffer.from(unescape(field), 'latin1').toString('utf8')
-    return { major: Number(major), minor: Number(minor), mountpoint: decode(fields[4]!), type: rest[0]!, source: decode(rest[1] ?? '') }
+    return { major: Number(major), minor: Number(minor), mountpoint: decode(fields[4]!), type: rest[0]!, source: decode(rest[1] ?? ''), superOptions: rest[2] ?? '' }
   })
 }
 

@@ -8,6 +8,7 @@ const c_open = bind('int open(const char *, int, int)')
 const c_mount = bindAsync('int mount(const char *, const char *, const char *, uint64_t, const char *)')
 const c_umount2 = bindAsync('int umount2(const char *, int)')
 const c_umount2Sync = bind('int umount2(const char *, int)')
+const c_fcntl = bind('int fcntl(int, int, int)')
 const c_ioctl = bind('int ioctl(int, uint64_t, uintptr_t)')
 
 const O_RDWR = 2
@@ -24,6 +25,16 @@ const FUSE_DEV_IOC_CLONE = 0x8004e500
  */
 export function openFuse(path = '/dev/fuse'): number {
   return check(result(c_open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0)), 'open', path)
+}
+
+const F_SETFD = 2
+const F_SETFL = 4
+const FD_CLOEXEC = 1
+
+/** Makes an inherited /dev/fuse like one that `openFuse` has opened. @throws SyscallError */
+export function takeOver(fuseFd: number): void {
+  check(result(c_fcntl(fuseFd, F_SETFD, FD_CLOEXEC)), 'fcntl', 'F_SETFD')
+  check(result(c_fcntl(fuseFd, F_SETFL, O_NONBLOCK)), 'fcntl', 'F_SETFL')
 }
 
 /** A further descriptor of a mounted connection: what is read from it is answered on it. @throws SyscallError */
