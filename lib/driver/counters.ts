@@ -7,7 +7,7 @@ import { OPCODE_LIMIT } from '../fuse/opcodes.js'
 /** Index of each counter in a worker's block. */
 export const Counter = {
   REQUESTS: 0, ERRORS: 1, BYTES_READ: 2, BYTES_WRITTEN: 3, KICKS: 4, SLEEPS: 5, POLLS_WON: 6, POLLS_LOST: 7,
-  FORGETS: 8, INTERRUPTS: 9, DROPPED_REPLIES: 10, BAD_REPLIES: 11, IN_FLIGHT: 12, STALLS: 13, IN_FLIGHT_MAX: 14,
+  FORGETS: 8, INTERRUPTS: 9, DROPPED_REPLIES: 10, BAD_REPLIES: 11, IN_FLIGHT: 12, STALLS: 13, IN_FLIGHT_MAX: 14, PARKED: 15,
   /** From here on: requests by opcode. */
   OPCODES: 16,
   SIZE: 16 + OPCODE_LIMIT,

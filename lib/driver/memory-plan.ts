@@ -44,6 +44,8 @@ export interface WorkerPlan {
   readonly slotCount: number
   readonly large: number
   readonly largeCount: number
+  /** Most requests that wait for room on the ring. */
+  readonly parked: number
 }
 
 /** The notification queue: every buffer is with the device until there is something to tell. */
@@ -76,6 +78,8 @@ export interface PlanOptions {
   largeBuffers: number
   /** notify_buf_size of the device; 0 without VIRTIO_FS_F_NOTIFICATION. */
   notifyBufBytes?: number
+  /** Requests a worker may hold while its ring is full; none by default. */
+  parked?: number
 }
 
 const pageAlign = (at: number): number => Math.ceil(at / PAGE_SIZE) * PAGE_SIZE
@@ -83,13 +87,13 @@ const pageAlign = (at: number): number => Math.ceil(at / PAGE_SIZE) * PAGE_SIZE
 /**
  * Plans the memory of a device.
  *
- * Without INDIRECT_DESC a request takes up to `Slot.TABLE_LENGTH` ring entries; a worker then
- * stops reading before the ring could overflow, so slots are counted by the ring's size alike.
+ * A slot for every chain the ring can hold and for every request that may wait for it. Without
+ * INDIRECT_DESC a chain takes up to `Slot.TABLE_LENGTH` ring entries, so some slots stay unused.
  *
  * @throws RangeError for a ring size that is no power of two from 4 to 1024
  */
 export function planMemory(options: PlanOptions): MemoryPlan {
-  const { queues, queueSize, largeBuffers, notifyBufBytes = 0 } = options
+  const { queues, queueSize, largeBuffers, notifyBufBytes = 0, parked = 0 } = options
   if (queueSize < 4 || queueSize > 1024) throw new RangeError(`ring size is ${queueSize}, expected a power of two from 4 to 1024`)
   const rings: RingLayout[] = []
   let at = 0
@@ -100,7 +104,7 @@ export function planMemory(options: PlanOptions): MemoryPlan {
   }
   const hiprioSlots = pageAlign(at)
   at = hiprioSlots + queueSize * HiprioSlot.SIZE
-  const slotCount = queueSize
+  const slotCount = queueSize + parked
   const slots: number[] = []
   for (let i = 0; i < queues; i++) {
     slots.push(pageAlign(at))
@@ -110,7 +114,7 @@ export function planMemory(options: PlanOptions): MemoryPlan {
   for (let i = 0; i < queues; i++) {
     const large = pageAlign(at)
     at = large + largeBuffers * MAX_WRITE
-    workers.push({ ring: rings[i + 1]!, slots: slots[i]!, slotCount, large, largeCount: largeBuffers })
+    workers.push({ ring: rings[i + 1]!, slots: slots[i]!, slotCount, large, largeCount: largeBuffers, parked })
   }
   const plan = { hiprio: rings[0]!, hiprioSlots, workers, lengthBytes: pageAlign(at) }
   if (notifyBufBytes === 0) return plan

@@ -16,6 +16,7 @@ import { HiprioRelay, HiprioRelayDrain } from './hiprio-relay.js'
 import { PollBudget } from './poll-budget.js'
 import { Received, RequestQueue } from './request-queue.js'
 import { RequestTrace, traceWanted } from './request-trace.js'
+import { RingRoom } from './ring-room.js'
 import type { WorkerEvent, WorkerPort, WorkerSetup } from './worker-protocol.js'
 
 const EPOLLET = 2 ** 31
@@ -78,7 +79,7 @@ export class QueueWorker {
         this.#post({ type: 'destroyed' })
       },
       interrupted: (uniqueLow, uniqueHigh) => { if (setup.wakeFds.length > 1) this.#post({ type: 'interrupted', uniqueLow, uniqueHigh }) },
-    }, this.#trace)
+    }, this.#trace, new RingRoom(setup.ringRoom, setup.index))
     if (handlers && backend.kind === 'emulated') {
       this.#emulated = new EmulatedQueue(region, plan.ring, features, handlers, backend.interrupts, setup.index, backend.pool, () => this.#post({ type: 'pool-wanted' }))
       if (this.#hiprio) this.#emulatedHiprio = new EmulatedQueue(region, setup.plan.hiprio, features, handlers, backend.interrupts)

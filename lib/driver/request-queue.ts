@@ -7,20 +7,27 @@
  * Memory (native-notes/memory.md): every read takes two buffers, 80 bytes of the next free slot
  * and one large buffer. Only a request that is really large uses the latter up; a small one that
  * is longer than 80 bytes is copied back behind its head.
+ *
+ * A full ring: what is read then waits here, in order, and the completion that makes room sends
+ * it. Reading goes on, up to a limit, because the INTERRUPTs that free a caller of a slow device
+ * come by the same way; a request that still waits here is given up at once.
  */
 import { errno } from '../errors.js'
-import { FuseBatchForgetIn, FuseEntryOut, FuseForgetIn, FuseForgetOne, FuseInHeader, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
+import { FuseEntryOut, FuseInHeader, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
 import { adaptInitReply, adaptInitRequest, type InitPolicy } from '../fuse/init.js'
 import { hasReply, Op, OPCODE_LIMIT, replyFixedBytes, replyPayloadBytes } from '../fuse/opcodes.js'
 import { mapAnonymous, PAGE_SIZE, unmap, viewRegion, type Region } from '../sys/memory.js'
-import { DriverRing, writeDescriptor, type RingFeatures } from '../virtio/driver-ring.js'
-import { VIRTQ_DESC_F_WRITE } from '../virtio/split-ring.js'
+import { DriverRing, type RingFeatures } from '../virtio/driver-ring.js'
 import { buildRelease, forgetReply, isBeingKilled, releaseOpcode } from './abandoned-reply.js'
 import { Counter } from './counters.js'
 import { FuseChannel } from './fuse-channel.js'
 import type { HiprioSink } from './hiprio-queue.js'
+import { handOverBatch, handOverForget } from './hiprio-requests.js'
 import { MAX_WRITE, REQUEST_HEAD_BYTES, Slot, type WorkerPlan } from './memory-plan.js'
+import { buildChain, isSound } from './request-chain.js'
 import type { RequestTrace } from './request-trace.js'
+import type { RingRoom } from './ring-room.js'
+import { SlotFifo } from './slot-fifo.js'
 import { NO_BUFFER, SlotTable, Waiter } from './slot-table.js'
 
 /** What `receive` found. */
@@ -34,9 +41,6 @@ export const enum Received {
   /** The file system is unmounted, or its connection aborted. */
   UNMOUNTED = -2,
 }
-
-/** Errors beyond this are not errno numbers (MAX_ERRNO of the reply check in fs/fuse/dev.c). */
-const ERROR_LIMIT = 512
 
 /** Called on the worker's thread for what is no request's own business. */
 export interface QueueEvents {
@@ -54,7 +58,7 @@ const OWN_UNIQUE_HIGH = 0x20000000
 export class RequestQueue {
   readonly ring: DriverRing
   slots: SlotTable
-  /** Requests put on the ring and not yet ended (virtio_fs_vq.in_flight). */
+  /** Requests that are on the ring or wait for it (virtio_fs_vq.in_flight). */
   inFlight = 0
   /** False once the queue is stopped: what still comes is answered ENOTCONN. */
   connected = true
@@ -63,6 +67,9 @@ export class RequestQueue {
 
   #region: Region
   readonly #plan: WorkerPlan
+  readonly #ringRoom: RingRoom
+  readonly #parked: SlotFifo
+  readonly #parkedLimit: number
   readonly #channel: FuseChannel
   readonly #counters: Float64Array
   readonly #hiprio: HiprioSink
@@ -77,10 +84,13 @@ export class RequestQueue {
 
   constructor(
     region: Region, plan: WorkerPlan, features: RingFeatures, fuseFd: number, counters: Float64Array,
-    hiprio: HiprioSink, init: InitPolicy, events: QueueEvents, trace: RequestTrace | null,
+    hiprio: HiprioSink, init: InitPolicy, events: QueueEvents, trace: RequestTrace | null, ringRoom: RingRoom,
   ) {
     this.#region = region
     this.#plan = plan
+    this.#ringRoom = ringRoom
+    this.#parked = new SlotFifo(plan.slotCount)
+    this.#parkedLimit = plan.parked
     this.#channel = new FuseChannel(fuseFd)
     this.#counters = counters
     this.#hiprio = hiprio
@@ -91,10 +101,14 @@ export class RequestQueue {
     this.ring = new DriverRing(region, plan.ring, features)
   }
 
-  /** Whether there is room to read one more request, whatever it turns out to be. */
+  /** Whether one more request may be read, whatever it turns out to be. */
   get hasRoom(): boolean {
-    // a large buffer for the read itself, one more when the reply is large too
-    return this.slots.freeSlotCount > 0 && this.slots.freeLargeCount > 1 && (!this.connected || this.ring.freeCount >= this.ring.cost(Slot.TABLE_LENGTH))
+    // a large buffer for the read itself, and one for a reply: the request that waits longest can then always go on
+    const buffers = this.slots.freeSlotCount > 0 && this.slots.freeLargeCount > 1
+    if (!this.connected) return buffers
+    const room = buffers && this.#parked.length === 0 && this.ring.freeCount >= this.ring.cost(Slot.TABLE_LENGTH)
+    this.#ringRoom.tell(room)
+    return room || (buffers && this.#parked.length < this.#parkedLimit && !this.#ringRoom.elsewhere())
   }
 
   /** Reads one request from the kernel and puts it on its way, without notifying the device. */
@@ -151,22 +165,8 @@ export class RequestQueue {
     if (this.#trace !== null) this.#trace.hiprio(opcode, view, head)
     const arg = head + FuseInHeader.SIZE
     switch (opcode) {
-      case Op.FORGET:
-        this.#hiprio.forget(
-          view.getUint32(head + FuseInHeader.nodeid, true), view.getUint32(head + FuseInHeader.nodeid + 4, true),
-          view.getUint32(arg + FuseForgetIn.nlookup, true), view.getUint32(arg + FuseForgetIn.nlookup + 4, true))
-        break
-      case Op.BATCH_FORGET: {
-        const count = view.getUint32(arg + FuseBatchForgetIn.count, true)
-        for (let i = 0, p = FuseInHeader.SIZE + FuseBatchForgetIn.SIZE; i < count; i++, p += FuseForgetOne.SIZE) {
-          // 80 is 48 + 2 × 16: no element straddles the two buffers
-          const one = p < REQUEST_HEAD_BYTES ? head + p : tailAt + p - REQUEST_HEAD_BYTES
-          this.#hiprio.forget(
-            view.getUint32(one + FuseForgetOne.nodeid, true), view.getUint32(one + FuseForgetOne.nodeid + 4, true),
-            view.getUint32(one + FuseForgetOne.nlookup, true), view.getUint32(one + FuseForgetOne.nlookup + 4, true))
-        }
-        break
-      }
+      case Op.FORGET: handOverForget(view, head, this.#hiprio); break
+      case Op.BATCH_FORGET: handOverBatch(view, head, tailAt, this.#hiprio); break
       case Op.INTERRUPT: {
         const low = view.getUint32(arg + FuseInterruptIn.unique, true)
         const high = view.getUint32(arg + FuseInterruptIn.unique + 4, true)
@@ -177,14 +177,11 @@ export class RequestQueue {
     }
   }
 
-  /** Builds the chain of a slot (readable parts, then writable ones) and makes it available. */
+  /** Notes what is known of a request, and puts it on the ring, now or when there is room. */
   #enqueue(slot: number, opcode: number, length: number, inLarge: number, waiter: number): void {
     const { slots } = this
-    const { view, address } = this.#region
     const at = slots.at(slot)
-    const head = at + Slot.IN
-    const fixedBytes = replyFixedBytes(opcode)
-    const payloadBytes = replyPayloadBytes(opcode, view, head)
+    const payloadBytes = replyPayloadBytes(opcode, this.#region.view, at + Slot.IN)
     slots.largeIn[slot] = inLarge
     slots.largeOut[slot] = NO_BUFFER
     if (payloadBytes > MAX_WRITE) {
@@ -192,53 +189,51 @@ export class RequestQueue {
       this.#fail(this.#lastUniqueLow, this.#lastUniqueHigh, -errno.EIO)
       return
     }
-    let payloadAt = at + Slot.PAGE
-    if (payloadBytes > PAGE_SIZE) payloadAt = slots.largeAt(slots.largeOut[slot] = slots.takeLarge())
     slots.opcode[slot] = opcode
     slots.uniqueLow[slot] = this.#lastUniqueLow
     slots.uniqueHigh[slot] = this.#lastUniqueHigh
-    slots.fixedBytes[slot] = fixedBytes
+    slots.inBytes[slot] = length
+    slots.fixedBytes[slot] = replyFixedBytes(opcode)
     slots.payloadBytes[slot] = payloadBytes
-    slots.payloadAt[slot] = payloadAt
+    slots.payloadAt[slot] = at + Slot.PAGE
     slots.waiter[slot] = waiter
     if (this.#trace !== null) slots.startMs[slot] = performance.now()
-
-    const table = at + Slot.TABLE
-    let count = 0
-    if (inLarge === NO_BUFFER) {
-      writeDescriptor(view, table, count++, address + head, length, 0, false)
-    } else {
-      writeDescriptor(view, table, count++, address + head, REQUEST_HEAD_BYTES, 0, false)
-      writeDescriptor(view, table, count++, address + slots.largeAt(inLarge), length - REQUEST_HEAD_BYTES, 0, false)
-    }
-    writeDescriptor(view, table, count++, address + at + Slot.OUT, fixedBytes, VIRTQ_DESC_F_WRITE, payloadBytes === 0)
-    if (payloadBytes > 0) writeDescriptor(view, table, count++, address + payloadAt, payloadBytes, VIRTQ_DESC_F_WRITE, true)
-    // a device that leaves the header unwritten must not be heard saying what an older reply said
-    view.setUint32(at + Slot.OUT + FuseOutHeader.len, 0, true)
-    this.ring.add(table, address + table, count, slot)
     this.inFlight++
+    if (this.#parked.length === 0 && this.#fits(slot)) {
+      this.#add(slot)
+    } else {
+      this.#parked.push(slot)
+      this.#counters[Counter.PARKED]!++
+    }
   }
 
-  /** Ends every request that the device has given back. @returns how many */
+  /** Whether ring and buffers have room for a request. */
+  #fits(slot: number): boolean {
+    return this.ring.freeCount >= this.ring.cost(Slot.TABLE_LENGTH) && (this.slots.payloadBytes[slot]! <= PAGE_SIZE || this.slots.freeLargeCount > 0)
+  }
+
+  /** Makes the chain of a request available to the device. */
+  #add(slot: number): void {
+    const { slots } = this
+    if (slots.payloadBytes[slot]! > PAGE_SIZE) slots.payloadAt[slot] = slots.largeAt(slots.largeOut[slot] = slots.takeLarge())
+    const count = buildChain(this.#region, slots, slot)
+    const table = slots.at(slot) + Slot.TABLE
+    this.ring.add(table, this.#region.address + table, count, slot)
+  }
+
+  /** Ends every request that the device has given back, and sends what waited for the room. @returns how many came back */
   complete(): number {
     let count = 0
     for (let slot = this.ring.popUsed(); slot >= 0; slot = this.ring.popUsed()) {
       this.#end(slot, this.ring.usedLength)
       count++
     }
+    while (this.#parked.length > 0 && this.#fits(this.#parked.at(0))) {
+      const slot = this.#parked.at(0)
+      this.#parked.shift()
+      this.#add(slot)
+    }
     return count
-  }
-
-  /** virtio_fs_verify_response of Linux 7.1, and the bounds of the buffers. @param error of the header */
-  #isSound(slot: number, used: number, error: number): boolean {
-    const { slots } = this
-    const { view } = this.#region
-    const out = slots.at(slot) + Slot.OUT
-    return used >= FuseOutHeader.SIZE && used <= slots.fixedBytes[slot]! + slots.payloadBytes[slot]!
-      && view.getUint32(out + FuseOutHeader.len, true) === used
-      && view.getUint32(out + FuseOutHeader.unique, true) === slots.uniqueLow[slot]!
-      && view.getUint32(out + FuseOutHeader.unique + 4, true) === slots.uniqueHigh[slot]!
-      && error <= 0 && error > -ERROR_LIMIT && (error === 0 || used === FuseOutHeader.SIZE)
   }
 
   #end(slot: number, used: number): void {
@@ -247,7 +242,7 @@ export class RequestQueue {
     const at = slots.at(slot)
     const opcode = slots.opcode[slot]!
     const error = view.getInt32(at + Slot.OUT + FuseOutHeader.error, true)
-    const sound = this.#isSound(slot, used, error)
+    const sound = isSound(view, slots, slot, used, error)
     this.inFlight--
     if (slots.waiter[slot] === Waiter.KERNEL) {
       if (error !== 0) this.#counters[Counter.ERRORS]!++
@@ -322,13 +317,15 @@ export class RequestQueue {
   }
 
   /**
-   * The caller of a request was interrupted. One that is being killed is answered at once, since
+   * The caller of a request was interrupted. A request that is still here has done nothing and is
+   * given up at once. One that the device has is answered for a caller that is being killed, since
    * the kernel lets it die only then; any other waits on, for the device may have done the work.
    *
    * @returns whether the request is on this queue
    */
   interrupt(uniqueLow: number, uniqueHigh: number): boolean {
     const { slots } = this
+    if (this.#interruptParked(uniqueLow, uniqueHigh)) return true
     for (const slot of this.ring.outstanding()) {
       if (slots.uniqueLow[slot] !== uniqueLow || slots.uniqueHigh[slot] !== uniqueHigh || slots.waiter[slot] !== Waiter.KERNEL) continue
       const pid = this.#region.view.getUint32(slots.at(slot) + Slot.IN + FuseInHeader.pid, true)
@@ -336,6 +333,24 @@ export class RequestQueue {
         slots.waiter[slot] = Waiter.NOBODY
         this.#fail(uniqueLow, uniqueHigh, -errno.EINTR)
       }
+      return true
+    }
+    return false
+  }
+
+  #interruptParked(uniqueLow: number, uniqueHigh: number): boolean {
+    const { slots } = this
+    for (let place = 0; place < this.#parked.length; place++) {
+      const slot = this.#parked.at(place)
+      if (slots.uniqueLow[slot] !== uniqueLow || slots.uniqueHigh[slot] !== uniqueHigh) continue
+      const opcode = slots.opcode[slot]!
+      // the end of a close(), which gives the caller's locks back, has to come to the device
+      if (opcode === Op.INIT || opcode === Op.FLUSH) return true
+      this.#parked.remove(place)
+      this.inFlight--
+      if (this.#trace !== null) this.#trace.ended(this.#region.view, slots.at(slot) + Slot.IN, opcode, -errno.EINTR, FuseOutHeader.SIZE, slots.startMs[slot]!)
+      slots.release(slot)
+      this.#fail(uniqueLow, uniqueHigh, -errno.EINTR)
       return true
     }
     return false
@@ -350,7 +365,7 @@ export class RequestQueue {
     forgetReply(view, opcode, out, slots.payloadAt[slot]!, Math.max(0, used - slots.fixedBytes[slot]!), this.#hiprio)
     slots.release(slot)
     if (releaseOpcode(opcode) === 0) return
-    // the slot just freed is the next one, and its descriptors are free
+    // the slot just freed is the next one
     const own = slots.takeSlot()
     const head = slots.at(own) + Slot.IN
     const nodeidAt = opcode === Op.CREATE || opcode === Op.TMPFILE ? out + FuseEntryOut.nodeid : head + FuseInHeader.nodeid
@@ -368,7 +383,9 @@ export class RequestQueue {
     if (this.#private) return 0
     this.connected = false
     const { slots } = this
-    const waiting = this.ring.outstanding().filter(slot => slots.waiter[slot] === Waiter.KERNEL)
+    const parked = Array.from({ length: this.#parked.length }, (_, place) => this.#parked.at(place))
+    const waiting = [...this.ring.outstanding(), ...parked].filter(slot => slots.waiter[slot] === Waiter.KERNEL)
+    while (this.#parked.length > 0) this.#parked.shift()
     for (const slot of waiting) {
       slots.waiter[slot] = Waiter.NOBODY
       this.#fail(slots.uniqueLow[slot]!, slots.uniqueHigh[slot]!, error)

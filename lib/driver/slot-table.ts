@@ -17,10 +17,12 @@ export const Waiter = {
 } as const
 
 export class SlotTable {
-  // of each slot, valid while it is on the ring
+  // of each slot, valid while it is taken
   readonly opcode: Uint32Array
   readonly uniqueLow: Uint32Array
   readonly uniqueHigh: Uint32Array
+  /** Bytes of the request. */
+  readonly inBytes: Uint32Array
   /** Bytes of fuse_out_header and the fixed part of the reply. */
   readonly fixedBytes: Uint32Array
   /** Most bytes of payload behind them, and the byte of the region where they go. */
@@ -46,6 +48,7 @@ export class SlotTable {
     this.opcode = new Uint32Array(slotCount)
     this.uniqueLow = new Uint32Array(slotCount)
     this.uniqueHigh = new Uint32Array(slotCount)
+    this.inBytes = new Uint32Array(slotCount)
     this.fixedBytes = new Uint32Array(slotCount)
     this.payloadBytes = new Uint32Array(slotCount)
     this.payloadAt = new Float64Array(slotCount)

@@ -20,6 +20,7 @@ import { allocateRelay } from './hiprio-relay.js'
 import { planMemory, MAX_WRITE, type MemoryPlan } from './memory-plan.js'
 import { NotifierHandle } from './notifier-handle.js'
 import { TraceFile } from './request-trace.js'
+import { allocateRingRoom } from './ring-room.js'
 import { TagRegistry } from './tag-registry.js'
 import type { Transport } from './transport.js'
 import { WorkerHandle } from './worker-handle.js'
@@ -52,6 +53,9 @@ export interface FuseConnection {
 }
 
 const LARGE_BUFFERS = 32
+
+/** Requests a worker may hold while every request ring is full: as many callers can still be interrupted. */
+const PARKED = 64
 
 const FAIL = { type: 'fail', error: -errno.EIO } as const
 
@@ -97,7 +101,7 @@ export class VirtioFs extends EventEmitter<Events> {
     this.#largeBuffers = options.largeBuffers ?? LARGE_BUFFERS
     this.queues = Math.min(transport.info.requestQueues, options.queues)
     this.#plan = planMemory({
-      queues: this.queues, queueSize: options.queueSize, indirectDesc: transport.info.features.indirectDesc, largeBuffers: this.#largeBuffers,
+      queues: this.queues, queueSize: options.queueSize, indirectDesc: transport.info.features.indirectDesc, largeBuffers: this.#largeBuffers, parked: PARKED,
       notifyBufBytes: transport.info.notifyBufBytes ?? 0,
     })
     this.counters = allocateCounters(this.queues)
@@ -184,6 +188,7 @@ export class VirtioFs extends EventEmitter<Events> {
     this.event('queues', { hiprio: 1, ...notification && { notification: 1 }, request: this.queues, size: this.#options.queueSize })
     if (notification) this.#startNotifier(fuseFds[0]!)
     const relays = fuseFds.slice(1).map(() => allocateRelay())
+    const ringRoom = allocateRingRoom(handles.length)
     // only worker 0 until INIT is answered: nothing else can come before that
     const answered = this.#initAnswer()
     answered.catch(() => {})
@@ -193,7 +198,7 @@ export class VirtioFs extends EventEmitter<Events> {
         index, connection, mountpoint, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory.address, plan: this.#plan,
         features: this.transport.info.features, backend: backends[index]!,
         init: { ...init, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(this.#largeBuffers - 4, this.#options.queueSize / 2)) },
-        pollUs: this.#options.pollUs, counters: this.counters, relays, sleepFlags, traceJson: this.#options.traceJson,
+        pollUs: this.#options.pollUs, counters: this.counters, relays, sleepFlags, ringRoom, traceJson: this.#options.traceJson,
       })
       // those that served by then have been told
       if (this.gone !== '') handle.send(FAIL)

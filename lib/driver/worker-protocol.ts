@@ -34,6 +34,8 @@ export interface WorkerSetup {
   relays: SharedArrayBuffer[]
   /** By worker: 1 while it may be asleep, and has to be woken. */
   sleepFlags: SharedArrayBuffer
+  /** Of all workers (RingRoom). */
+  ringRoom: SharedArrayBuffer
   traceJson: string | undefined
 }
 

@@ -4,6 +4,7 @@ import { errno } from '../../lib/errors.js'
 import { FuseInHeader, FuseInitIn, FuseInitOut, FuseReadIn, FuseWriteIn } from '../../lib/fuse/abi.js'
 import { initFlagNames, initFlagWords } from '../../lib/fuse/init.js'
 import { Op } from '../../lib/fuse/opcodes.js'
+import { allocateRingRoom, RingRoom } from '../../lib/driver/ring-room.js'
 import { RequestQueue } from '../../lib/driver/request-queue.js'
 import { args, pattern } from '../support/mock-fuse.js'
 import { Counter, Received, RelayFixture, withRelay } from '../support/relay-fixture.js'
@@ -106,7 +107,7 @@ t.test('a connection that is gone', async t => {
   const relay = new RelayFixture()
   try {
     const queue = new RequestQueue(relay.region, relay.plan.workers[0]!, relay.features, -1, relay.counters, relay.hiprio,
-      { maxWrite: 1 << 20, maxBackground: 28, defaultPermissions: true, passthrough: false }, { initAnswered() {}, destroyed() {}, interrupted() {} }, null)
+      { maxWrite: 1 << 20, maxBackground: 28, defaultPermissions: true, passthrough: false }, { initAnswered() {}, destroyed() {}, interrupted() {} }, null, new RingRoom(allocateRingRoom(1), 0))
     t.equal(queue.receive(), Received.UNMOUNTED)
     t.equal(queue.receive(), Received.UNMOUNTED, 'as often as it is asked')
   } finally {

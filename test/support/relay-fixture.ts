@@ -6,6 +6,7 @@ import type { Test } from 'tap'
 import { allocateCounters, Counter, workerCounters } from '../../lib/driver/counters.js'
 import { HiprioQueue } from '../../lib/driver/hiprio-queue.js'
 import { planMemory, type MemoryPlan } from '../../lib/driver/memory-plan.js'
+import { allocateRingRoom, RingRoom } from '../../lib/driver/ring-room.js'
 import { Received, RequestQueue } from '../../lib/driver/request-queue.js'
 import type { InitPolicy } from '../../lib/fuse/init.js'
 import { mapAnonymous, unmap, viewRegion, type Region } from '../../lib/sys/memory.js'
@@ -16,6 +17,10 @@ import { MockFuse, type Reply } from './mock-fuse.js'
 export interface RelayOptions {
   queueSize?: number
   largeBuffers?: number
+  /** Requests that may wait for the ring. */
+  parked?: number
+  /** Words of all workers, of which this is the first. */
+  ringRoom?: SharedArrayBuffer
   indirectDesc?: boolean
   eventIdx?: boolean
   init?: Partial<InitPolicy>
@@ -42,7 +47,7 @@ export class RelayFixture {
 
   constructor(options: RelayOptions = {}) {
     this.features = { indirectDesc: options.indirectDesc ?? true, eventIdx: options.eventIdx ?? true }
-    this.plan = planMemory({ queues: 1, queueSize: options.queueSize ?? 64, indirectDesc: this.features.indirectDesc, largeBuffers: options.largeBuffers ?? 8 })
+    this.plan = planMemory({ queues: 1, queueSize: options.queueSize ?? 64, indirectDesc: this.features.indirectDesc, largeBuffers: options.largeBuffers ?? 8, parked: options.parked ?? 0 })
     this.region = viewRegion(mapAnonymous(this.plan.lengthBytes), this.plan.lengthBytes)
     this.counters = workerCounters(allocateCounters(1), 0)
     this.hiprio = new HiprioQueue(this.region, this.plan, this.features, this.counters, () => { this.hiprioNotified++ })
@@ -51,7 +56,7 @@ export class RelayFixture {
       initAnswered: error => { this.inits.push(error) },
       destroyed: () => { this.destroyed++ },
       interrupted: (low, high) => { this.interrupted.push((BigInt(high) << 32n) | BigInt(low)) },
-    }, null)
+    }, null, new RingRoom(options.ringRoom ?? allocateRingRoom(1), 0))
     this.device = new MockDevice(this.region, this.plan.workers[0]!.ring, this.features)
     this.hiprioDevice = new MockDevice(this.region, this.plan.hiprio, this.features)
   }
