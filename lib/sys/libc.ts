@@ -12,7 +12,8 @@ export const KOFFI_STACK_BYTES = 256 << 10
 export const KOFFI_HEAP_BYTES = 128 << 10
 // The blocks for the stack and the strings of calls, per thread. koffi does not give them back when a
 // thread ends (native-notes/no-c.md), and its own 2 MiB and 1 MiB are more than any call here needs.
-koffi.config({ sync_stack_size: KOFFI_STACK_BYTES, sync_heap_size: KOFFI_HEAP_BYTES })
+// Once per process and thread: koffi refuses later, also when a test evaluates this module a second time.
+if (koffi.config()['sync_stack_size'] !== KOFFI_STACK_BYTES) koffi.config({ sync_stack_size: KOFFI_STACK_BYTES, sync_heap_size: KOFFI_HEAP_BYTES })
 const library = koffi.load('libc.so.6')
 
 /** A raw C function: numbers in, a number out, −1 for an error. */
