@@ -4,9 +4,10 @@ export type { MountOptions } from './mount/options.js'
 export type { InitAnswer } from './fuse/init.js'
 export { FaultControl } from './device/faults.js'
 export { bytesToString, stringToBytes } from './device/byte-string.js'
-export {
-  FileSystem, FuseError, type Attributes, type Caller, type Changes, type Created, type DirectoryEntry, type Entry, type ErrnoName, type Kernel,
-  type Opened, type OptionalFlag, type Statistics, type Timeouts, type Timestamp,
-} from './device/file-system.js'
+export { FileSystem } from './device/file-system.js'
+export type {
+  Answer, Attributes, Caller, Changes, Created, DirectoryEntry, Entry, Kernel, Opened, OptionalFlag, Statistics, Timeouts, Timestamp,
+} from './device/file-system-values.js'
+export { FuseError, type ErrnoName } from './device/fuse-error.js'
 export { serveDevice, type ServedDevice, type ServeOptions } from './device/serve.js'
 export { PeerGoneError, ProtocolError, SyscallError, UsageError } from './errors.js'

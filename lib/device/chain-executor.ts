@@ -14,26 +14,32 @@ import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { RingLayout } from '../virtio/split-ring.js'
 import { getU64, setU64 } from '../wire/u64.js'
 import type { Interrupts } from './interrupts.js'
-import { DROPPED, MAY_BLOCK, NO_REPLY, type DeviceRequest, type Handlers } from './handlers.js'
+import { DROPPED, MAY_BLOCK, NO_REPLY, type DeviceRequest, type LoopHandlers } from './handlers.js'
 
 /** The largest request or reply that has to be contiguous: 1 MiB of data and its headers. */
 const BOUNCE_BYTES = (1 << 20) + 8192
 const WRITE_HEAD = FuseInHeader.SIZE + FuseWriteIn.SIZE
 const IOVEC_BYTES = 16
+/** Not a number of bytes: the handlers are to be asked. */
+const DESCRIBED = -1
 
 export class ChainExecutor {
   readonly ring: DeviceRing
   readonly #region: Region
-  readonly #handlers: Handlers
-  readonly #interrupts: Interrupts
+  readonly #handlers: LoopHandlers
+  readonly #interrupts: Interrupts | undefined
   readonly #request: DeviceRequest
   readonly #payloadIov: Region
   readonly #replyIov: Region
+  #bounced = false
   #bounceIn: Region | undefined
   #bounceOut: Region | undefined
 
-  /** @param mayBlock whether the handlers may take their time on this thread */
-  constructor(region: Region, layout: RingLayout, features: RingFeatures, handlers: Handlers, mayBlock: boolean, interrupts: Interrupts) {
+  /**
+   * @param mayBlock whether the handlers may take their time on this thread
+   * @param interrupts where INTERRUPTs are posted; none: they are for the handlers
+   */
+  constructor(region: Region, layout: RingLayout, features: RingFeatures, handlers: LoopHandlers, mayBlock: boolean, interrupts: Interrupts | undefined) {
     this.#region = region
     this.ring = new DeviceRing(region, layout, features)
     this.#handlers = handlers
@@ -49,7 +55,7 @@ export class ChainExecutor {
     }
   }
 
-  /** Executes it on this thread whatever it takes. */
+  /** With `Handlers`: executes it on this thread whatever it takes. */
   executeBlocking(): number {
     const { mayBlock } = this.#request
     this.#request.mayBlock = true
@@ -58,8 +64,26 @@ export class ChainExecutor {
     return written
   }
 
-  /** Executes the chain that `ring` describes. @returns bytes written to its writable part, MAY_BLOCK or DROPPED */
+  /** With `Handlers`: executes the chain that `ring` describes. @returns bytes written to its writable part, MAY_BLOCK or DROPPED */
   execute(): number {
+    const early = this.#describeRequest()
+    return early !== DESCRIBED ? early : this.#answer(this.#handlers.handle(this.#request) as number)
+  }
+
+  /** The same with `LoopHandlers`. Until a promise resolves this executor is not to be used for another chain. */
+  executeLater(): number | Promise<number> {
+    const early = this.#describeRequest()
+    if (early !== DESCRIBED) return early
+    const result = this.#handlers.handle(this.#request)
+    return typeof result === 'number' ? this.#answer(result) : result.then(value => this.#answer(value))
+  }
+
+  #answer(result: number): number {
+    return result === MAY_BLOCK || result === DROPPED ? result : this.#reply(result, this.#bounced)
+  }
+
+  /** Describes the chain as a request. @returns DESCRIBED, or bytes written when there is nothing to ask the handlers */
+  #describeRequest(): number {
     const { ring } = this
     const request = this.#request
     if (ring.readableBytes < FuseInHeader.SIZE) return 0
@@ -84,7 +108,7 @@ export class ChainExecutor {
     request.extensionBytes = view.getUint16(at + FuseInHeader.total_extlen, true) * 8
     if (length < FuseInHeader.SIZE || length > ring.readableBytes) return this.#reply(-errno.EINVAL, false)
 
-    if (this.#request.mayBlock && this.#interrupts.has(request.uniqueLow, request.uniqueHigh)) return this.#reply(-errno.EINTR, false)
+    if (this.#request.mayBlock && this.#interrupts?.has(request.uniqueLow, request.uniqueHigh)) return this.#reply(-errno.EINTR, false)
 
     const headBytes = opcode === Op.WRITE ? Math.min(WRITE_HEAD, length) : length
     if (ring.lengths[0]! < headBytes) {
@@ -93,7 +117,7 @@ export class ChainExecutor {
       at = 0
       gathered = true
     }
-    if (opcode === Op.INTERRUPT) return this.#interrupt(view, at, length)
+    if (opcode === Op.INTERRUPT && this.#interrupts) return this.#interrupt(view, at, length)
     request.args = view
     request.argsAt = at + FuseInHeader.SIZE
     request.argsBytes = headBytes - FuseInHeader.SIZE
@@ -102,16 +126,18 @@ export class ChainExecutor {
     request.payloadIovCount = request.payloadBytes === 0 ? 0 : this.#describe(this.#payloadIov, 0, ring.readableCount, headBytes, request.payloadBytes)
 
     const room = Math.max(0, ring.writableBytes - FuseOutHeader.SIZE)
-    const bounced = this.#placeReply(opcode, room)
-    const result = this.#handlers.handle(request)
-    return result === MAY_BLOCK || result === DROPPED ? result : this.#reply(result, bounced)
+    this.#bounced = this.#placeReply(opcode, room)
+    return DESCRIBED
   }
 
-  /** Whoever waits for the other request has gone; the handlers are not asked. */
+  /** Whoever waits for the other request has gone. */
   #interrupt(view: DataView, at: number, length: number): number {
     const arg = at + FuseInHeader.SIZE + FuseInterruptIn.unique
     if (length >= FuseInHeader.SIZE + FuseInterruptIn.SIZE) {
-      this.#interrupts.post(view.getUint32(arg, true), view.getUint32(arg + 4, true))
+      const low = view.getUint32(arg, true)
+      const high = view.getUint32(arg + 4, true)
+      this.#interrupts!.post(low, high)
+      this.#handlers.interrupted?.(low, high)
     }
     return this.#reply(NO_REPLY, false)
   }

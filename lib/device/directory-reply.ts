@@ -7,7 +7,9 @@
 import { direntSize, FuseDirent, FuseDirentplus, FuseEntryOut, FuseReadIn } from '../fuse/abi.js'
 import { getU64, setU64 } from '../wire/u64.js'
 import { stringToBytes } from './byte-string.js'
-import { FuseError, type DirectoryEntry } from './file-system.js'
+import type { DirectoryEntry } from './file-system-values.js'
+import type { Operation } from './file-system-operations.js'
+import { FuseError } from './fuse-error.js'
 import type { DeviceRequest } from './handlers.js'
 import { checkInteger, checkMode, checkObject, writeEntryOut, writeNameOnly } from './plain-values.js'
 import { isEntryName } from './request-text.js'
@@ -19,12 +21,31 @@ const TYPE_DIRECTORY = 4
 /** FUSE_UNKNOWN_INO of libfuse: there is one, and the kernel finds it when it needs it. */
 const UNKNOWN_INO = 0xffff_ffff
 
-export function readdir(session: ServedSession, request: DeviceRequest): number {
-  return new DirectoryReply(session, request, false).fill()
+export const readdir: Operation = {
+  call: (s, r) => entriesOf(s, r, false),
+  reply: (s, r, entries) => new DirectoryReply(s, r, false).fill(entries as Iterable<DirectoryEntry>),
 }
 
-export function readdirplus(session: ServedSession, request: DeviceRequest): number {
-  return new DirectoryReply(session, request, true).fill()
+export const readdirplus: Operation = {
+  call: (s, r) => entriesOf(s, r, true),
+  reply: (s, r, entries) => new DirectoryReply(s, r, true).fill(entries as Iterable<DirectoryEntry>),
+}
+
+function entriesOf(session: ServedSession, request: DeviceRequest, plus: boolean): unknown {
+  const { args, argsAt, nodeid, replyBytes } = request
+  const start = Math.max(0, readOffset(args, argsAt + FuseReadIn.offset, 'EINVAL') - DOTS.length)
+  const entries = session.fs.readdir(nodeid, getU64(args, argsAt + FuseReadIn.fh), start, plus, session.caller(request))
+  return typeof entries === 'object' && Symbol.asyncIterator in entries ? collect(entries, replyBytes / direntSize(FuseDirent.SIZE, 1)) : entries
+}
+
+/** Takes entries, at least as many as fit a reply. */
+async function collect(entries: AsyncIterable<DirectoryEntry>, most: number): Promise<DirectoryEntry[]> {
+  const list: DirectoryEntry[] = []
+  for await (const entry of entries) {
+    list.push(entry)
+    if (list.length > most) break
+  }
+  return list
 }
 
 class DirectoryReply {
@@ -42,16 +63,14 @@ class DirectoryReply {
   }
 
   /** @returns bytes of the reply, 0 at the end of the directory */
-  fill(): number {
+  fill(entries: Iterable<DirectoryEntry>): number {
     const { args, argsAt, nodeid } = this.#request
     const offset = readOffset(args, argsAt + FuseReadIn.offset, 'EINVAL')
     for (let i = offset; i < DOTS.length; i++) {
       if (!this.#put(DOTS[i]!, i + 1, i === 0 ? nodeid : UNKNOWN_INO, TYPE_DIRECTORY, undefined)) return this.#full()
     }
-    const handle = getU64(args, argsAt + FuseReadIn.fh)
-    const start = Math.max(0, offset - DOTS.length)
     try {
-      for (const entry of checkObject('what was returned', this.#session.fs.readdir(nodeid, handle, start, this.#plus))) {
+      for (const entry of checkObject('what was returned', entries as Iterable<DirectoryEntry> & object)) {
         if (!this.#add(entry)) return this.#full()
       }
     } catch (error) {

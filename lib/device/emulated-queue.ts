@@ -2,13 +2,14 @@
  * One virtqueue of the emulated device: takes chains off the ring, has them executed on this
  * thread or, when that may take long, on the pool's, and gives them back used.
  */
+import { signalEventfd } from '../sys/io.js'
 import type { Region } from '../sys/memory.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { RingLayout } from '../virtio/split-ring.js'
 import { ChainExecutor } from './chain-executor.js'
 import { DROPPED, MAY_BLOCK, type Handlers } from './handlers.js'
 import { Interrupts } from './interrupts.js'
-import { POOL_READY } from './pool-protocol.js'
+import { POOL_IDLE, POOL_READY } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
 /** The queues between one virtqueue and the pool. */
@@ -18,6 +19,8 @@ export interface PoolQueues {
   /** (head, bytes written): what was executed. This queue's own. */
   done: SharedArrayBuffer
   state: SharedArrayBuffer
+  /** It is one thread, there from the beginning, that listens to this pipe while state says that it is idle. */
+  wakeFd?: number
 }
 
 export class EmulatedQueue {
@@ -27,25 +30,27 @@ export class EmulatedQueue {
   readonly #done: SharedQueue | undefined
   readonly #state: Int32Array | undefined
   readonly #poolWanted: () => void
+  readonly #wakeFd: number | undefined
   /** Chains that the pool has. */
   #away = 0
 
   /**
-   * @param interrupts of the device
+   * @param interrupts of the device; none when they go the way of all requests
    * @param index of the request queue
    * @param pool none: everything is executed on this thread
    * @param poolWanted told at each chain that the pool is there for
    */
   constructor(
-    region: Region, layout: RingLayout, features: RingFeatures, handlers: Handlers, interrupts: SharedArrayBuffer,
+    region: Region, layout: RingLayout, features: RingFeatures, handlers: Handlers, interrupts: SharedArrayBuffer | undefined,
     index = 0, pool?: PoolQueues, poolWanted: () => void = () => {},
   ) {
-    this.#executor = new ChainExecutor(region, layout, features, handlers, pool === undefined, new Interrupts(interrupts))
+    this.#executor = new ChainExecutor(region, layout, features, handlers, pool === undefined, interrupts && new Interrupts(interrupts))
     this.#index = index
     this.#jobs = pool && new SharedQueue(pool.jobs)
     this.#done = pool && new SharedQueue(pool.done)
     this.#state = pool && new Int32Array(pool.state)
     this.#poolWanted = poolWanted
+    this.#wakeFd = pool?.wakeFd
   }
 
   /** What the driver did to the ring, or '' while it is sound. */
@@ -73,6 +78,12 @@ export class EmulatedQueue {
    * may itself wait for this very request: without a thread that is ready it is executed here.
    */
   #handOver(head: number): void {
+    if (this.#wakeFd !== undefined) {
+      this.#away++
+      this.#jobs!.push(this.#index, head)
+      if (Atomics.exchange(this.#state!, POOL_IDLE, 0) === 1) signalEventfd(this.#wakeFd)
+      return
+    }
     this.#poolWanted()
     if (Atomics.load(this.#state!, POOL_READY) === 0) {
       const written = this.#executor.executeBlocking()

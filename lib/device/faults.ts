@@ -4,7 +4,7 @@
  */
 import { errno } from '../errors.js'
 import { OPCODE_LIMIT, opcodeRows } from '../fuse/opcodes.js'
-import { DROPPED, MAY_BLOCK, type DeviceHost, type DeviceRequest, type Handlers, type HandlersModule } from './handlers.js'
+import { DROPPED, MAY_BLOCK, type DeviceHost, type DeviceRequest, type HandlersModule, type LoopHandlers } from './handlers.js'
 import { Interrupts } from './interrupts.js'
 
 /** Words of each opcode's rule. */
@@ -62,18 +62,19 @@ function take(rules: Int32Array, at: number): boolean {
   return false
 }
 
-class Faults implements Handlers {
-  readonly #inner: Handlers
+/** Of handlers that answer at once if those behind do. */
+class Faults implements LoopHandlers {
+  readonly #inner: LoopHandlers
   readonly #rules: Int32Array
   readonly #interrupts: Interrupts
 
-  constructor(inner: Handlers, data: FaultsData) {
+  constructor(inner: LoopHandlers, data: FaultsData) {
     this.#inner = inner
     this.#rules = new Int32Array(data.rules)
     this.#interrupts = new Interrupts(data.interrupts)
   }
 
-  handle(request: DeviceRequest): number {
+  handle(request: DeviceRequest): number | Promise<number> {
     if (request.opcode >= OPCODE_LIMIT) return this.#inner.handle(request)
     const at = request.opcode * RULE_WORDS
     const delayMs = Atomics.load(this.#rules, at + DELAY_MS)
@@ -86,14 +87,18 @@ class Faults implements Handlers {
     return this.#inner.handle(request)
   }
 
-  close(): void {
-    this.#inner.close()
+  interrupted(uniqueLow: number, uniqueHigh: number): void {
+    this.#inner.interrupted?.(uniqueLow, uniqueHigh)
+  }
+
+  close(): void | Promise<void> {
+    return this.#inner.close()
   }
 }
 
 /** Entry for the worker threads. */
-export async function createHandlers(data: unknown, host: DeviceHost): Promise<Handlers> {
+export async function createHandlers(data: unknown, host: DeviceHost): Promise<LoopHandlers> {
   const faults = data as FaultsData
-  const module = await import(faults.module) as HandlersModule
+  const module = await import(faults.module) as HandlersModule<LoopHandlers>
   return new Faults(await module.createHandlers(faults.data, host), faults)
 }

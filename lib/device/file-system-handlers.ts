@@ -10,9 +10,11 @@ import createDebug from 'debug'
 import { errno, errorLine, UsageError } from '../errors.js'
 import { FUSE_COMPAT_SETXATTR_IN_SIZE, FuseInitIn } from '../fuse/abi.js'
 import { Op, OPCODE_LIMIT, opcodeName, opcodeRow } from '../fuse/opcodes.js'
-import { fuseErrorNumber, type FileSystem } from './file-system.js'
-import { operations } from './file-system-operations.js'
-import { NO_REPLY, type DeviceRequest, type Handlers } from './handlers.js'
+import type { FileSystem } from './file-system.js'
+import { operations, type Operation } from './file-system-operations.js'
+import { fuseErrorNumber } from './fuse-error.js'
+import { NO_REPLY, type DeviceRequest, type LoopHandlers } from './handlers.js'
+import { InterruptSignals } from './interrupt-signals.js'
 import { ServedSession } from './served-session.js'
 
 const debug = createDebug('virtiofs:device')
@@ -46,14 +48,17 @@ function mistake(error: unknown): string {
   return `${error instanceof Error ? `${error.name}: ` : ''}${errorLine(error)}${frame === undefined ? '' : ` (${frame.trim()})`}`
 }
 
-export class FileSystemHandlers implements Handlers {
+export class FileSystemHandlers implements LoopHandlers {
   readonly #session: ServedSession
+  readonly #signals: InterruptSignals | undefined
 
-  constructor(fs: FileSystem) {
-    this.#session = new ServedSession(fs)
+  /** @param interrupts given when methods may return promises */
+  constructor(fs: FileSystem, interrupts?: SharedArrayBuffer) {
+    this.#signals = interrupts && new InterruptSignals(interrupts)
+    this.#session = new ServedSession(fs, this.#signals)
   }
 
-  handle(request: DeviceRequest): number {
+  handle(request: DeviceRequest): number | Promise<number> {
     const { opcode } = request
     const operation = opcode < OPCODE_LIMIT ? operations[opcode] : undefined
     if (operation === undefined) return silent[opcode] === 1 ? NO_REPLY : -errno.ENOSYS
@@ -62,21 +67,51 @@ export class FileSystemHandlers implements Handlers {
       return silent[opcode] === 1 ? NO_REPLY : -errno.EINVAL
     }
     try {
-      return operation(this.#session, request)
+      const value = operation.call(this.#session, request)
+      if (value instanceof Promise) return this.#later(operation, request, value)
+      const bytes = operation.reply(this.#session, request, value)
+      this.#signals?.done(request.uniqueLow, request.uniqueHigh)
+      return bytes
     } catch (error) {
-      return this.#failed(request, error)
+      return this.#failed(operation, request, error)
     }
   }
 
-  #failed(request: DeviceRequest, error: unknown): number {
-    const number = fuseErrorNumber(error)
-    if (number === 0) debug('%s n%d fails with EIO: %s', opcodeName(request.opcode), request.nodeid, mistake(error))
-    return silent[request.opcode] === 1 ? NO_REPLY : -(number || errno.EIO)
+  #later(operation: Operation, request: DeviceRequest, promise: Promise<unknown>): Promise<number> {
+    if (this.#signals === undefined) {
+      promise.catch(() => {})
+      throw new TypeError('a promise was returned, and the device was made without async')
+    }
+    return this.#settled(operation, request, promise)
   }
 
-  close(): void {
+  async #settled(operation: Operation, request: DeviceRequest, promise: Promise<unknown>): Promise<number> {
     try {
-      this.#session.end()
+      const bytes = operation.reply(this.#session, request, await promise)
+      this.#signals!.done(request.uniqueLow, request.uniqueHigh)
+      return bytes
+    } catch (error) {
+      return this.#failed(operation, request, error)
+    }
+  }
+
+  #failed(operation: Operation, request: DeviceRequest, error: unknown): number {
+    const { opcode, nodeid, uniqueLow, uniqueHigh } = request
+    let number = fuseErrorNumber(error)
+    if (number === 0 && this.#signals?.caused(uniqueLow, uniqueHigh, error)) number = errno.EINTR
+    this.#signals?.done(uniqueLow, uniqueHigh)
+    if (number === 0) debug('%s n%d fails with EIO: %s', opcodeName(opcode), nodeid, mistake(error))
+    if (silent[opcode] === 1) return NO_REPLY
+    return operation.failed?.(this.#session, request, number || errno.EIO) ?? -(number || errno.EIO)
+  }
+
+  interrupted(uniqueLow: number, uniqueHigh: number): void {
+    this.#signals?.interrupted(uniqueLow, uniqueHigh)
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#session.end()
     } catch (error) {
       debug('destroy: %s', mistake(error))
     }
@@ -89,14 +124,16 @@ export interface ServedData {
   module: string
   /** Given to its constructor. */
   data: unknown
+  /** FUSE_INTERRUPTs of the device, when methods may return promises. */
+  interrupts?: SharedArrayBuffer | undefined
 }
 
-/** Entry for the worker thread. @throws UsageError when the module has no such class */
+/** Entry for the thread. @throws UsageError when the module has no such class */
 export async function createHandlers(data: unknown): Promise<FileSystemHandlers> {
   const served = data as ServedData
   const { default: Class } = await import(served.module) as { default?: new (data: unknown) => FileSystem }
   if (typeof Class !== 'function') throw new UsageError(`${served.module} has no class as its default export`)
   const fs = new Class(served.data)
   if (typeof fs.lookup !== 'function' || typeof fs.forget !== 'function') throw new UsageError(`the default export of ${served.module} does not extend FileSystem`)
-  return new FileSystemHandlers(fs)
+  return new FileSystemHandlers(fs, served.interrupts)
 }

@@ -62,6 +62,20 @@ export const MAY_BLOCK = -0x7fff_ffff
 /** `handle` returns this for a request that is never to be answered, in tests. */
 export const DROPPED = -0x7fff_fffe
 
+/** A file system on a thread with an event loop, where any number of requests is at work at once. */
+export interface LoopHandlers {
+  /**
+   * Executes one request. The request stays as it is until the answer is there.
+   *
+   * @returns as `Handlers.handle`, but for MAY_BLOCK; a promise of it never rejects
+   */
+  handle(request: DeviceRequest): number | Promise<number>
+  /** The request with this unique, if it is still at work, is not waited for any more. */
+  interrupted?(uniqueLow: number, uniqueHigh: number): void
+  /** As of Handlers. */
+  close(): void | Promise<void>
+}
+
 /** What surrounds the handlers of a thread. */
 export interface DeviceHost {
   /** /dev/fuse of a mount that takes files of the device as backing files (`direct`), or −1. The caller's. */
@@ -72,8 +86,8 @@ export interface DeviceHost {
  * What the module of some handlers exports: makes one instance, for the thread that calls it.
  * `data` is cloned from the main thread.
  */
-export interface HandlersModule {
-  createHandlers(data: unknown, host: DeviceHost): Handlers | Promise<Handlers>
+export interface HandlersModule<H = Handlers> {
+  createHandlers(data: unknown, host: DeviceHost): H | Promise<H>
 }
 
 /**

@@ -5,7 +5,7 @@
 import { FuseAttr, FuseAttrOut, FuseEntryOut, FuseKstatfs, FuseOpenOut, FuseStatfsOut } from '../fuse/abi.js'
 import { FOPEN_CACHE_DIR, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, FOPEN_NONSEEKABLE, FUSE_ROOT_ID } from '../fuse/abi.js'
 import { setU64 } from '../wire/u64.js'
-import type { Attributes, Entry, Opened, Statistics, Timeouts, Timestamp } from './file-system.js'
+import type { Attributes, Entry, Opened, Statistics, Timeouts, Timestamp } from './file-system-values.js'
 
 const U32_MAX = 0xffff_ffff
 const NANOSECONDS = 1_000_000_000
@@ -23,16 +23,10 @@ export function checkInteger(what: string, value: unknown, most = Number.MAX_SAF
   return value
 }
 
-/** @throws TypeError for what is no object: undefined, or a promise where none can be waited for */
+/** @throws TypeError for what is no object */
 export function checkObject<T extends object>(what: string, value: T): T {
   if (typeof value !== 'object' || value === null) throw new TypeError(`${what} is ${String(value)}`)
-  refusePromise(value)
   return value
-}
-
-/** @throws TypeError: nobody would ever wait for it */
-export function refusePromise(value: unknown): void {
-  if (value instanceof Promise) throw new TypeError('a promise was returned; methods are synchronous')
 }
 
 export function checkMode(mode: unknown): number {

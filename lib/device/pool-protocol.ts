@@ -9,11 +9,11 @@ export interface PoolSetup {
   windowFd: number
   memoryAddress: number
   memoryBytes: number
-  /** The request queues. */
+  /** The queues whose chains are executed. */
   layouts: RingLayout[]
   features: RingFeatures
   jobs: SharedArrayBuffer
-  /** By request queue, as are the next. */
+  /** By queue, as are the next. */
   done: SharedArrayBuffer[]
   /** Wakes the worker that owns the queue. */
   wakeFds: number[]

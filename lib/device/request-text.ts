@@ -1,7 +1,7 @@
 /** The names in a request's arguments, checked, as strings. */
 import type { DeviceRequest } from './handlers.js'
 import { bytesToString } from './byte-string.js'
-import { FuseError } from './file-system.js'
+import { FuseError } from './fuse-error.js'
 
 const NAME_MAX = 255
 const SLASH = 0x2f

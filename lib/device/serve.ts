@@ -9,6 +9,7 @@ export interface ServedDevice {
   readonly module: string
   /** A clone of what was given. */
   readonly data: unknown
+  readonly async: boolean
   readonly tag: string | undefined
   /** For people: the module's path. */
   readonly name: string
@@ -17,6 +18,8 @@ export interface ServedDevice {
 export interface ServeOptions {
   /** Given to the constructor, cloned: on the way to its thread it loses functions and prototypes. Memory is shared by SharedArrayBuffer. */
   data?: unknown
+  /** Methods may return promises; they run on a thread of their own with an event loop. Default false. */
+  async?: boolean
   /** virtio-fs tag; default: the name of the module. */
   tag?: string
 }
@@ -25,13 +28,13 @@ export interface ServeOptions {
  * Makes a device of a file system.
  *
  * The module is loaded, and its default export (a class that extends `FileSystem`) constructed, on
- * the thread of the mount's request queue: `new Class(data)`. The thread of the caller stays free,
- * and can use the mount by synchronous calls.
+ * the thread of the mount's request queue, or with `async` one of its own: `new Class(data)`. The
+ * thread of the caller stays free, and can use the mount by synchronous calls.
  *
  * @param module URL of the compiled module: `new URL('./memfs.js', import.meta.url)`
  * @throws UsageError when that is no URL; DataCloneError for data that cannot be cloned
  */
-export function serveDevice(module: URL | string, { data, tag }: ServeOptions = {}): ServedDevice {
+export function serveDevice(module: URL | string, { data, async = false, tag }: ServeOptions = {}): ServedDevice {
   let url: URL
   try {
     url = new URL(module)
@@ -39,7 +42,7 @@ export function serveDevice(module: URL | string, { data, tag }: ServeOptions = 
     throw new UsageError(`${String(module)} is not a URL: a module is given as new URL('./file.js', import.meta.url)`)
   }
   const name = url.protocol === 'file:' ? fileURLToPath(url) : url.protocol
-  return Object.freeze({ module: url.href, data: structuredClone(data), tag, name })
+  return Object.freeze({ module: url.href, data: structuredClone(data), async, tag, name })
 }
 
 /** The part of a device's name to make a tag of. */

@@ -2,10 +2,13 @@
 import { FUSE_EXT_GROUPS, FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION, FUSE_ROOT_ID, FuseEntryOut, FuseExtHeader, FuseInitIn, FuseInitOut, FuseSuppGroups, type InitFlag } from '../fuse/abi.js'
 import { initFlagNames, initFlagWords } from '../fuse/init.js'
 import { getU64 } from '../wire/u64.js'
-import { FuseError, type Caller, type Entry, type FileSystem, type Timeouts } from './file-system.js'
+import type { FileSystem } from './file-system.js'
+import type { Answer, Caller, Entry, Timeouts } from './file-system-values.js'
+import { FuseError } from './fuse-error.js'
 import type { DeviceRequest } from './handlers.js'
 import { IovecBuffers } from './iovec-buffers.js'
 import { LookupCounts } from './lookup-counts.js'
+import type { InterruptSignals } from './interrupt-signals.js'
 import { writeEntryOut } from './plain-values.js'
 import { RequestText } from './request-text.js'
 
@@ -22,6 +25,7 @@ const ALWAYS: readonly InitFlag[] = [
 ]
 
 const NO_GROUPS: readonly number[] = Object.freeze([])
+const NEVER = new AbortController().signal
 
 export class ServedSession {
   readonly fs: FileSystem
@@ -29,32 +33,42 @@ export class ServedSession {
   readonly text = new RequestText()
   readonly buffers = new IovecBuffers()
   timeouts: Timeouts
+  readonly #signals: InterruptSignals | undefined
   #live = false
 
-  constructor(fs: FileSystem) {
+  /** @param signals when requests can be interrupted while they are at work */
+  constructor(fs: FileSystem, signals?: InterruptSignals) {
     this.fs = fs
     this.timeouts = fs.timeouts
+    this.#signals = signals
   }
 
-  /** INIT. A second one starts a new session. @returns bytes of the reply */
-  begin(request: DeviceRequest): number {
-    const { args, argsAt, reply, replyAt } = request
+  /** INIT: tells the file system. A second one starts a new session. @returns what its `init` returned */
+  begin({ args, argsAt, argsBytes, replyBytes }: DeviceRequest): unknown {
     const major = args.getUint32(argsAt + FuseInitIn.major, true)
     const minor = args.getUint32(argsAt + FuseInitIn.minor, true)
     if (major < FUSE_KERNEL_VERSION || (major === FUSE_KERNEL_VERSION && minor < OLDEST_MINOR)) throw new FuseError('EPROTO')
-    if (request.replyBytes < FuseInitOut.SIZE) throw new FuseError('EINVAL')
+    if (replyBytes < FuseInitOut.SIZE) throw new FuseError('EINVAL')
+    // the kernel sees our major version and sends INIT again
+    if (major > FUSE_KERNEL_VERSION) return undefined
+    const ended = this.end()
+    this.#live = true
+    const kernel = { major, minor, flags: offeredFlags(args, argsAt, argsBytes) }
+    return ended instanceof Promise ? ended.then(() => this.fs.init(kernel)) : this.fs.init(kernel)
+  }
+
+  /** The reply to INIT. @returns its size */
+  begun(request: DeviceRequest): number {
+    const { args, argsAt, argsBytes, reply, replyAt } = request
+    const major = args.getUint32(argsAt + FuseInitIn.major, true)
+    const minor = args.getUint32(argsAt + FuseInitIn.minor, true)
     for (let i = 0; i < FuseInitOut.SIZE; i += 4) reply.setUint32(replyAt + i, 0, true)
     reply.setUint32(replyAt + FuseInitOut.major, FUSE_KERNEL_VERSION, true)
     reply.setUint32(replyAt + FuseInitOut.minor, FUSE_KERNEL_MINOR_VERSION, true)
-    // a newer major version: the kernel sees ours and sends INIT again
     if (major > FUSE_KERNEL_VERSION) return FuseInitOut.SIZE
     reply.setUint32(replyAt + FuseInitOut.minor, Math.min(minor, FUSE_KERNEL_MINOR_VERSION), true)
 
-    this.end()
-    const extended = request.argsBytes >= FuseInitIn.flags2 + 4
-    const offered = initFlagNames(args.getUint32(argsAt + FuseInitIn.flags, true), extended ? args.getUint32(argsAt + FuseInitIn.flags2, true) : 0)
-    this.fs.init({ major, minor, flags: offered })
-    this.#live = true
+    const offered = offeredFlags(args, argsAt, argsBytes)
     this.timeouts = this.fs.timeouts
     const [low, high] = initFlagWords([...ALWAYS, ...this.fs.flags].filter(flag => offered.includes(flag)))
     reply.setUint32(replyAt + FuseInitOut.max_readahead, args.getUint32(argsAt + FuseInitIn.max_readahead, true), true)
@@ -68,12 +82,15 @@ export class ServedSession {
     return FuseInitOut.SIZE
   }
 
-  /** DESTROY, or the device goes: the kernel sends no FORGETs then. Does nothing when there is no session. */
-  end(): void {
-    if (!this.#live) return
+  /**
+   * DESTROY, or the device goes: the kernel sends no FORGETs then. Does nothing when there is no session.
+   * @returns what the file system's `destroy` returned
+   */
+  end(): Answer<void> {
+    if (!this.#live) return undefined
     this.#live = false
     for (const node of this.counts.takeAll()) if (node !== FUSE_ROOT_ID) this.fs.forget(node)
-    this.fs.destroy()
+    return this.fs.destroy()
   }
 
   forget(node: number, count: number): void {
@@ -87,9 +104,17 @@ export class ServedSession {
     return FuseEntryOut.SIZE
   }
 
-  caller({ uid, gid, pid, extensionBytes, args, argsAt, argsBytes }: DeviceRequest): Caller {
-    return { uid, gid, pid, groups: extensionBytes === 0 ? NO_GROUPS : readGroups(args, argsAt + argsBytes - extensionBytes, argsAt + argsBytes) }
+  caller({ uid, gid, pid, uniqueLow, uniqueHigh, extensionBytes, args, argsAt, argsBytes }: DeviceRequest): Caller {
+    const groups = extensionBytes === 0 ? NO_GROUPS : readGroups(args, argsAt + argsBytes - extensionBytes, argsAt + argsBytes)
+    const signals = this.#signals
+    if (signals === undefined) return { uid, gid, pid, groups, signal: NEVER }
+    return { uid, gid, pid, groups, get signal() { return signals.of(uniqueLow, uniqueHigh) } }
   }
+}
+
+function offeredFlags(args: DataView, argsAt: number, argsBytes: number): readonly InitFlag[] {
+  const extended = argsBytes >= FuseInitIn.flags2 + 4
+  return initFlagNames(args.getUint32(argsAt + FuseInitIn.flags, true), extended ? args.getUint32(argsAt + FuseInitIn.flags2, true) : 0)
 }
 
 /** FUSE_EXT_GROUPS among the extensions from `at` to `end`. @throws FuseError EINVAL */

@@ -2,7 +2,8 @@
 import { VIRTIO_FS_TAG_BYTES } from '../vhost-user/fs-config.js'
 import { UsageError } from '../errors.js'
 import { allocateInterrupts } from '../device/interrupts.js'
-import { POOL_STATE_BYTES } from '../device/pool-protocol.js'
+import { Loop } from '../device/loop.js'
+import { POOL_STATE_BYTES, type PoolSetup } from '../device/pool-protocol.js'
 import { Notifications, type NotificationSource } from '../device/notifications.js'
 import { Pool } from '../device/pool.js'
 import { allocateSharedQueue } from '../device/shared-queue.js'
@@ -18,14 +19,21 @@ export interface HandlersSource {
   data: unknown
   notices?: readonly string[]
   /** FUSE_INTERRUPTs, when the handlers look at them too. */
-  interrupts?: SharedArrayBuffer
-  /** False: one instance, on the one queue's own thread, executes everything. */
-  pool?: boolean
+  interrupts?: SharedArrayBuffer | undefined
+  /**
+   * Where requests are executed. `pool`, the default: on the queues' threads, and what can take long
+   * on a pool's. `queues`: on the queues' threads alone. `loop`: one instance, of LoopHandlers, on a
+   * thread of its own with an event loop.
+   */
+  threads?: 'pool' | 'queues' | 'loop'
   /** What tells of changes, when the device offers VIRTIO_FS_F_NOTIFICATION. */
   notifications?: NotificationSource | undefined
   /** After every worker has ended. */
   close(): void
 }
+
+/** Handlers of a queue's thread that leave everything to others. */
+const ELSEWHERE = new URL('../device/elsewhere.js', import.meta.url).href
 
 function powerOfTwo(least: number): number {
   return 2 ** Math.ceil(Math.log2(least))
@@ -37,6 +45,7 @@ export class EmulatedTransport implements Transport {
   readonly #handlers: HandlersSource
   onFailure: ((reason: string) => void) | undefined
   #pool: Pool | undefined
+  #loop: Loop | undefined
   #notifications: Notifications | undefined
 
   /** @throws UsageError for a tag that does not fit the configuration space */
@@ -60,22 +69,36 @@ export class EmulatedTransport implements Transport {
   }
 
   async start({ address, plan, wakeFds, sleepFlags, windowFd }: DeviceMemory): Promise<WorkerBackend[]> {
-    const { module, data, pool = true } = this.#handlers
-    const layouts = plan.workers.map(worker => worker.ring)
+    const { module, data, threads = 'pool' } = this.#handlers
+    const elsewhere = threads === 'loop'
+    // FORGETs go to the event loop too; worker 0 owns their queue
+    const layouts = [...plan.workers.map(worker => worker.ring), ...elsewhere ? [plan.hiprio] : []]
     // a cell for every chain that can be in flight, so that neither queue can be full
     const jobs = allocateSharedQueue(powerOfTwo(layouts.reduce((sum, ring) => sum + ring.size, 0)))
     const done = layouts.map(ring => allocateSharedQueue(powerOfTwo(ring.size)))
     const interrupts = this.#handlers.interrupts ?? allocateInterrupts()
     const state = new SharedArrayBuffer(POOL_STATE_BYTES)
-    if (pool) this.#pool = new Pool({
+    const setup: PoolSetup = {
       module, data, windowFd, memoryAddress: address, memoryBytes: plan.lengthBytes, layouts, features: this.info.features,
-      jobs, done, interrupts, wakeFds, sleepFlags, state,
-    })
+      jobs, done, interrupts, wakeFds: elsewhere ? [...wakeFds, wakeFds[0]!] : wakeFds, sleepFlags, state,
+    }
+    if (threads === 'pool') this.#pool = new Pool(setup)
     if (plan.notification) {
       this.#notifications = new Notifications(this.#handlers.notifications!, address, plan.lengthBytes, plan.notification.ring, this.info.features, reason => this.onFailure?.(reason))
       await this.#notifications.ready()
     }
+    if (elsewhere) return await this.#startLoop(setup)
     return done.map(queue => ({ kind: 'emulated', module, data, windowFd, pool: { jobs, done: queue, state }, interrupts }))
+  }
+
+  async #startLoop(setup: PoolSetup): Promise<WorkerBackend[]> {
+    const loop = this.#loop = new Loop(setup)
+    void loop.failed.then(reason => this.onFailure?.(reason))
+    await loop.ready()
+    const { jobs, state, windowFd } = setup
+    const pools = setup.done.map(done => ({ jobs, done, state, wakeFd: loop.wakeFd }))
+    const hiprioPool = pools.pop()!
+    return pools.map(pool => ({ kind: 'emulated', module: ELSEWHERE, data: undefined, windowFd, pool, hiprioPool, interrupts: undefined }))
   }
 
   poolWanted(): void {
@@ -92,11 +115,14 @@ export class EmulatedTransport implements Transport {
     await notifications?.stop()
     await this.#pool?.close()
     this.#pool = undefined
+    await this.#loop?.close()
+    this.#loop = undefined
   }
 
   async close(): Promise<void> {
     // after a start that failed
     await this.#notifications?.stop()
+    await this.#loop?.close()
     this.#handlers.close()
   }
 }

@@ -82,7 +82,7 @@ export class QueueWorker {
     }, this.#trace, new RingRoom(setup.ringRoom, setup.index))
     if (handlers && backend.kind === 'emulated') {
       this.#emulated = new EmulatedQueue(region, plan.ring, features, handlers, backend.interrupts, setup.index, backend.pool, () => this.#post({ type: 'pool-wanted' }))
-      if (this.#hiprio) this.#emulatedHiprio = new EmulatedQueue(region, setup.plan.hiprio, features, handlers, backend.interrupts)
+      if (this.#hiprio) this.#emulatedHiprio = new EmulatedQueue(region, setup.plan.hiprio, features, handlers, backend.interrupts, setup.wakeFds.length, backend.hiprioPool)
     }
     this.#epoll.add(setup.wakeFd, EPOLLIN | EPOLLET, TOKEN_WAKE)
     if (backend.kind === 'vhost-user') {
@@ -125,7 +125,7 @@ export class QueueWorker {
   /** One round over everything that can bring work. @returns how much there was */
   pass(): number {
     let work = 0
-    if (this.#emulated === undefined || this.#emulated.collect() > 0) work += this.#completions()
+    if (this.#emulated === undefined || this.#emulated.collect() + (this.#emulatedHiprio?.collect() ?? 0) > 0) work += this.#completions()
     for (const relay of this.#relays) {
       if (!relay.hasSome()) continue
       work += relay.drainTo(this.#hiprio!)
@@ -187,6 +187,11 @@ export class QueueWorker {
     }
   }
 
+  /** Whether other threads of the emulated device have given something back. */
+  #deviceHasDone(): boolean {
+    return this.#emulated !== undefined && (this.#emulated.hasDone() || this.#emulatedHiprio?.hasDone() === true)
+  }
+
   /** Looks again for a bounded time. @returns whether there is work */
   #pollForWork(): boolean {
     if (!this.#poll.worthwhile || this.#gone || !this.#fuseOpen) return false
@@ -196,7 +201,7 @@ export class QueueWorker {
       if (ring !== undefined && this.#queue.inFlight > 0) {
         for (let i = 0; i < RING_LOOKS; i++) if (ring.hasUsed()) return this.#pollWon()
       }
-      if (this.#requests() > 0 || this.#emulated?.hasDone()) return this.#pollWon()
+      if (this.#requests() > 0 || this.#deviceHasDone()) return this.#pollWon()
       if (!this.#fuseOpen) return true
       // whoever is to bring the work may be waiting for this CPU
       schedYield()
@@ -220,7 +225,7 @@ export class QueueWorker {
   fallAsleep(): boolean {
     Atomics.store(this.#sleepFlags, this.#setup.index, 1)
     const quiet = !this.#vhostUser || (this.#queue.ring.enableCallbacks() && (this.#hiprio === undefined || this.#hiprio.ring.enableCallbacks()))
-    if (!quiet || this.#relays.some(relay => relay.hasSome()) || this.#emulated?.hasDone()) return false
+    if (!quiet || this.#relays.some(relay => relay.hasSome()) || this.#deviceHasDone()) return false
     this.#armFuse()
     this.#trace?.flush()
     this.#counters[Counter.IN_FLIGHT] = this.#queue.inFlight

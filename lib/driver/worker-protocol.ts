@@ -9,7 +9,7 @@ export type WorkerBackend =
   /** Another process: eventfds to notify each other, and its socket, whose end is the device's. */
   | { kind: 'vhost-user', hiprioKickFd: number, hiprioCallFd: number, kickFd: number, callFd: number, socketFd: number }
   /** On the worker's own thread, with a pool beside it: `module` exports `createHandlers(data)`. */
-  | { kind: 'emulated', module: string, data: unknown, windowFd: number, pool: PoolQueues, interrupts: SharedArrayBuffer }
+  | { kind: 'emulated', module: string, data: unknown, windowFd: number, pool: PoolQueues, hiprioPool?: PoolQueues, interrupts: SharedArrayBuffer | undefined }
 
 /** Everything a worker starts with. Descriptors stay the main thread's, except `fuseFd`'s reads and writes. */
 export interface WorkerSetup {

@@ -100,17 +100,18 @@ function emulate(directory: string, tag: string, options: MountOptions, faults?:
 /** Options that say how a shared directory is served: a file system of its own decides that itself. */
 const OF_DIRECTORIES = ['backend', 'socket', 'cache', 'writeback', 'xattr', 'posixAcl', 'xattrmap', 'allowDirectIo', 'direct', 'readdirplus', 'readonly'] as const
 
-function serve({ module, data }: ServedDevice, tag: string, options: MountOptions, faults?: FaultControl): Transport {
+function serve({ module, data, async }: ServedDevice, tag: string, options: MountOptions, faults?: FaultControl): Transport {
   const wrong = OF_DIRECTORIES.find(key => options[key] !== undefined)
   if (wrong) throw new UsageError(`option ${wrong} needs a directory as its source, not a served file system`)
-  const served: ServedData = { module, data }
+  const interrupts = async ? allocateInterrupts() : undefined
+  const served: ServedData = { module, data, interrupts }
   const adapter = new URL('../device/file-system-handlers.js', import.meta.url).href
-  return emulatedTransport(tag, 1, { module: adapter, data: served, pool: false, close: () => {} }, faults)
+  return emulatedTransport(tag, 1, { module: adapter, data: served, threads: async ? 'loop' : 'queues', interrupts, close: () => {} }, faults)
 }
 
 function emulatedTransport(tag: string, queues: number, handlers: HandlersSource, faults?: FaultControl): Transport {
   if (!faults) return new EmulatedTransport(tag, queues, handlers)
-  const interrupts = allocateInterrupts()
+  const interrupts = handlers.interrupts ?? allocateInterrupts()
   const data: FaultsData = { module: handlers.module, data: handlers.data, rules: faults.shared, interrupts }
   return new EmulatedTransport(tag, queues, { ...handlers, module: new URL('../device/faults.js', import.meta.url).href, data, interrupts })
 }

@@ -16,6 +16,7 @@ const c_pollAsync = bindAsync('int poll(uint8_t *, uint64_t, int)')
 const c_sched_yield = bind('int sched_yield()')
 
 const c_dup2 = bind('int dup2(int, int)')
+const c_pipe2 = bind('int pipe2(uintptr_t, int)')
 
 /** Makes `to` a second descriptor of what `from` is. */
 export function dup2(from: number, to: number): number {
@@ -78,6 +79,16 @@ export function poll(fd: number, events: number, timeoutMs: number): number {
   return n > 0 ? pollScratch.view.getInt16(6, true) : n
 }
 
+const O_CLOEXEC = 0o2000000
+const O_NONBLOCK = 0o4000
+
+/** A pipe, of which neither end blocks. @returns the ends to read from and to write to, the caller's @throws SyscallError */
+export function createPipe(): [reader: number, writer: number] {
+  const ends = scratch(8)
+  check(result(c_pipe2(ends.address, O_CLOEXEC | O_NONBLOCK)), 'pipe2')
+  return [ends.view.getInt32(0, true), ends.view.getInt32(4, true)]
+}
+
 const EFD_CLOEXEC = 0x80000
 const EFD_NONBLOCK = 0x800
 
@@ -88,7 +99,7 @@ export function createEventfd(): number {
 
 let eventWord: Region | undefined
 
-/** Adds 1 to an eventfd: kicks a queue, calls a driver, wakes a thread. */
+/** Adds 1 to an eventfd: kicks a queue, calls a driver, wakes a thread. Wakes who reads a pipe, too. */
 export function signalEventfd(fd: number): number {
   if (!eventWord) {
     eventWord = scratch(16)

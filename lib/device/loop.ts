@@ -1,0 +1,70 @@
+/** The event loop of an emulated device: one thread whose handlers may take their time without holding up each other. */
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
+import { errorLine } from '../errors.js'
+import { close, createPipe, signalEventfd } from '../sys/io.js'
+import { POOL_ENDS, type PoolSetup } from './pool-protocol.js'
+import { ThreadsStuckError } from './pool.js'
+
+/** How long the handlers may take to end, in milliseconds. */
+const END_TIMEOUT_MS = 2000
+/** How long a thread may take that is told to end without them. */
+const TERMINATE_TIMEOUT_MS = 3000
+
+/** What its thread starts with. */
+export interface LoopSetup extends PoolSetup {
+  /** A byte comes when there is something to do. The main thread owns the descriptor. */
+  loopFd: number
+}
+
+export class Loop {
+  /** Wakes the thread. */
+  readonly wakeFd: number
+  readonly #loopFd: number
+  readonly #setup: PoolSetup
+  readonly #thread: Worker
+  readonly #ended: Promise<unknown>
+  readonly #crashed: Promise<Error>
+  #closing = false
+
+  constructor(setup: PoolSetup) {
+    this.#setup = setup
+    ;[this.#loopFd, this.wakeFd] = createPipe()
+    const workerData: LoopSetup = { ...setup, loopFd: this.#loopFd }
+    this.#thread = new Worker(new URL('./loop-thread.js', import.meta.url), { workerData, name: 'virtiofs-loop' })
+    this.#ended = new Promise(resolve => this.#thread.once('exit', resolve))
+    this.#crashed = new Promise(resolve => this.#thread.once('error', resolve))
+  }
+
+  /** Resolves when the thread has ended by itself, with why: the device answers nothing any more. */
+  get failed(): Promise<string> {
+    const reasons = [this.#crashed.then(error => `the file system failed: ${errorLine(error)}`), this.#ended.then(() => 'the file system ended its thread')]
+    return Promise.race(reasons).then(reason => this.#closing ? new Promise<never>(() => {}) : reason)
+  }
+
+  /** Resolves once requests are taken. @throws what the module or its constructor throws */
+  async ready(): Promise<void> {
+    await Promise.race([once(this.#thread, 'message'), this.#crashed.then(error => { throw error }), this.#ended.then(() => { throw new Error('the file system ended its thread') })])
+  }
+
+  /** Ends the thread, whatever is at work. @throws ThreadsStuckError when it hangs in a system call */
+  async close(): Promise<void> {
+    this.#closing = true
+    Atomics.store(new Int32Array(this.#setup.state), POOL_ENDS, 1)
+    signalEventfd(this.wakeFd)
+    if (!await this.#endsWithin(END_TIMEOUT_MS)) {
+      void this.#thread.terminate()
+      if (!await this.#endsWithin(TERMINATE_TIMEOUT_MS)) throw new ThreadsStuckError()
+    }
+    close(this.wakeFd)
+    close(this.#loopFd)
+  }
+
+  async #endsWithin(ms: number): Promise<boolean> {
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<boolean>(resolve => { timer = setTimeout(() => resolve(false), ms) })
+    const ended = await Promise.race([this.#ended.then(() => true), late])
+    clearTimeout(timer)
+    return ended
+  }
+}
