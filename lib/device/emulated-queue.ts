@@ -58,6 +58,26 @@ export class EmulatedQueue {
     return this.#executor.ring.broken
   }
 
+  /** Whether the driver has made something available that was not taken. */
+  hasAvailable(): boolean {
+    return this.#executor.ring.hasAvailable()
+  }
+
+  /** Whether the driver wants notice of what was given back since this was last asked. */
+  callNeeded(): boolean {
+    return this.#executor.ring.callNeeded()
+  }
+
+  /** Asks the driver for no kicks; it may still give them. */
+  disableKicks(): void {
+    this.#executor.ring.disableKicks()
+  }
+
+  /** Asks for a kick at the next chain. @returns false when there is one already */
+  enableKicks(): boolean {
+    return this.#executor.ring.enableKicks()
+  }
+
   /** Executes everything that is available. @returns how many chains were taken */
   process(): number {
     const { ring } = this.#executor

@@ -10,20 +10,26 @@ import { NO_BUFFER, type SlotTable } from './slot-table.js'
 const ERROR_LIMIT = 512
 
 /** Writes the chain into the slot's table: readable parts, then writable ones. @returns how many descriptors */
-export function buildChain({ view, address }: Region, slots: SlotTable, slot: number): number {
-  const at = slots.at(slot)
-  const head = at + Slot.IN
-  const table = at + Slot.TABLE
+export function buildChain(region: Region, slots: SlotTable, slot: number): number {
   const length = slots.inBytes[slot]!
   const inLarge = slots.largeIn[slot]!
+  return inLarge === NO_BUFFER ? writeChain(region, slots, slot, length, 0, 0)
+    : writeChain(region, slots, slot, REQUEST_HEAD_BYTES, slots.largeAt(inLarge), length - REQUEST_HEAD_BYTES)
+}
+
+/**
+ * The same for a request whose parts lie anywhere.
+ *
+ * @param headBytes bytes of the request that lie in the slot
+ * @param tailAt byte of the region where the rest lies, `tailBytes` of it, which may be none
+ */
+export function writeChain({ view, address }: Region, slots: SlotTable, slot: number, headBytes: number, tailAt: number, tailBytes: number): number {
+  const at = slots.at(slot)
+  const table = at + Slot.TABLE
   const payloadBytes = slots.payloadBytes[slot]!
   let count = 0
-  if (inLarge === NO_BUFFER) {
-    writeDescriptor(view, table, count++, address + head, length, 0, false)
-  } else {
-    writeDescriptor(view, table, count++, address + head, REQUEST_HEAD_BYTES, 0, false)
-    writeDescriptor(view, table, count++, address + slots.largeAt(inLarge), length - REQUEST_HEAD_BYTES, 0, false)
-  }
+  writeDescriptor(view, table, count++, address + at + Slot.IN, headBytes, 0, false)
+  if (tailBytes > 0) writeDescriptor(view, table, count++, address + tailAt, tailBytes, 0, false)
   writeDescriptor(view, table, count++, address + at + Slot.OUT, slots.fixedBytes[slot]!, VIRTQ_DESC_F_WRITE, payloadBytes === 0)
   if (payloadBytes > 0) writeDescriptor(view, table, count++, address + slots.payloadAt[slot]!, payloadBytes, VIRTQ_DESC_F_WRITE, true)
   // a device that leaves the header unwritten must not be heard saying what an older reply said

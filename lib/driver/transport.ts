@@ -34,6 +34,11 @@ export interface DeviceMemory {
   sleepFlags: SharedArrayBuffer
   /** /dev/fuse of the mount, when a device in this process may give it backing files; else −1. */
   windowFd: number
+  /**
+   * What the device writes to when it has given something back, on any ring, for a driver that waits
+   * otherwise than in epoll. It stays the caller's. Default: an eventfd for each ring.
+   */
+  callFd?: number
 }
 
 export interface Transport {

@@ -62,15 +62,15 @@ export class VhostUserTransport implements Transport {
     }
   }
 
-  async start({ memfd, address, plan }: DeviceMemory): Promise<WorkerBackend[]> {
+  async start({ memfd, address, plan, callFd }: DeviceMemory): Promise<WorkerBackend[]> {
     const frontend = this.#frontend
     await frontend.setOwner()
     // a guest address is the address in this process: descriptors need no translation anywhere
     await frontend.setMemTable([{ guestAddress: address, size: plan.lengthBytes, userAddress: address, mmapOffset: 0, fd: memfd }])
-    const hiprio = await this.#setupRing(0, plan.hiprio, address)
+    const hiprio = await this.#setupRing(0, plan.hiprio, address, callFd)
     const backends: WorkerBackend[] = []
     for (const [i, worker] of plan.workers.entries()) {
-      const request = await this.#setupRing(i + 1, worker.ring, address)
+      const request = await this.#setupRing(i + 1, worker.ring, address, callFd)
       backends.push({
         kind: 'vhost-user', socketFd: frontend.socketFd,
         hiprioKickFd: hiprio.kickFd, hiprioCallFd: hiprio.callFd, kickFd: request.kickFd, callFd: request.callFd,
@@ -83,10 +83,11 @@ export class VhostUserTransport implements Transport {
     return backends
   }
 
-  async #setupRing(index: number, ring: RingLayout, address: number): Promise<{ kickFd: number, callFd: number }> {
+  async #setupRing(index: number, ring: RingLayout, address: number, given: number | undefined): Promise<{ kickFd: number, callFd: number }> {
     const kickFd = createEventfd()
-    const callFd = createEventfd()
-    this.#eventfds.push(kickFd, callFd)
+    const callFd = given ?? createEventfd()
+    this.#eventfds.push(kickFd)
+    if (given === undefined) this.#eventfds.push(callFd)
     await this.#frontend.setupRing(index, {
       size: ring.size, descAddr: address + ring.desc, availAddr: address + ring.avail, usedAddr: address + ring.used, kickFd, callFd,
     })

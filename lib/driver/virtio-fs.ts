@@ -15,6 +15,7 @@ import { close } from '../sys/io.js'
 import { createMemfd, mapShared, unmap } from '../sys/memory.js'
 import { cloneFuse } from '../sys/mount.js'
 import { allocateCounters } from './counters.js'
+import { within } from './deadline.js'
 import { Disposer } from './disposer.js'
 import { allocateRelay } from './hiprio-relay.js'
 import { planMemory, MAX_WRITE, type MemoryPlan } from './memory-plan.js'
@@ -318,24 +319,8 @@ export class VirtioFs extends EventEmitter<Events> {
     await this.#within('what is in flight', Promise.all(this.#serving.map(worker => worker.request({ type: 'drain' }, 'drained'))))
   }
 
-  /** Waits, but not for ever, and not for a device that is gone. */
-  async #within<T>(what: string, promise: Promise<T>): Promise<T> {
-    const { timeoutMs } = this.#options
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new PeerGoneError(`the device did not answer ${what} within ${timeoutMs / 1000} s`, 'ETIMEDOUT')), timeoutMs)
-    })
-    let goneListener: (reason: string) => void = () => {}
-    const gone = new Promise<never>((_, reject) => {
-      goneListener = reason => reject(new PeerGoneError(`${reason} before it answered ${what}`))
-      this.once('gone', goneListener)
-    })
-    try {
-      return await Promise.race([promise, late, gone])
-    } finally {
-      clearTimeout(timer)
-      this.off('gone', goneListener)
-    }
+  #within<T>(what: string, promise: Promise<T>): Promise<T> {
+    return within(this, this.#options.timeoutMs, what, promise)
   }
 
   /** Stops the rings, ends the threads, frees memory and descriptors: set-up in reverse. */

@@ -1,6 +1,6 @@
 /** How long a worker polls, by a clock of the test's own. */
 import t, { type Test } from 'tap'
-import { PollBudget } from '../../lib/driver/poll-budget.js'
+import { PollBudget } from '../../lib/virtio/poll-budget.js'
 
 /** Replaces the clock. @returns a function that sets it on by microseconds */
 function clock(t: Test): (us: number) => void {
