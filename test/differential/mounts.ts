@@ -31,6 +31,8 @@ export const mountKinds: readonly MountKind[] = [
   emulated('cache=auto,queues=4'),
   emulated('cache=always'),
   emulated('cache=always,queues=4'),
+  emulated('cache=coherent'),
+  emulated('cache=coherent,queues=4'),
   emulated('cache=metadata'),
   emulated('cache=never'),
   emulated('cache=never,queues=4'),

@@ -84,6 +84,7 @@ export const kinds: readonly Kind[] = [
   emulated('cache=always'),
   emulated('cache=metadata'),
   emulated('cache=never'),
+  emulated('cache=coherent'),
   emulated('cache=auto,queues=4'),
   emulated('cache=never,queues=4'),
   emulated('cache=auto,writeback', { exceptions: {} }),
