@@ -7,6 +7,7 @@ import { POOL_STATE_BYTES, type PoolSetup } from '../device/pool-protocol.js'
 import { Notifications, type NotificationSource } from '../device/notifications.js'
 import { Pool } from '../device/pool.js'
 import { allocateSharedQueue } from '../device/shared-queue.js'
+import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { NotificationFds } from './notifier-protocol.js'
 import type { DeviceInfo, DeviceMemory, Transport } from './transport.js'
 import type { WorkerBackend } from './worker-protocol.js'
@@ -48,17 +49,23 @@ export class EmulatedTransport implements Transport {
   #loop: Loop | undefined
   #notifications: Notifications | undefined
 
-  /** @throws UsageError for a tag that does not fit the configuration space */
-  constructor(tag: string, requestQueues: number, handlers: HandlersSource) {
+  /**
+   * @param features that the device offers: both, but in tests
+   * @throws UsageError for a tag that does not fit the configuration space
+   */
+  constructor(tag: string, requestQueues: number, handlers: HandlersSource, features: RingFeatures = { indirectDesc: true, eventIdx: true }) {
     const bytes = Buffer.byteLength(tag)
     if (bytes === 0) throw new UsageError('the tag is empty')
     if (bytes > VIRTIO_FS_TAG_BYTES) throw new UsageError(`tag "${tag}" has ${bytes} bytes, at most ${VIRTIO_FS_TAG_BYTES} are possible`)
     this.#handlers = handlers
     this.notices = handlers.notices ?? []
     const { notifications } = handlers
-    const names = ['VERSION_1', 'RING_INDIRECT_DESC', 'RING_EVENT_IDX', ...notifications ? ['FS_NOTIFICATION'] : []]
+    const names = [
+      'VERSION_1', ...features.indirectDesc ? ['RING_INDIRECT_DESC'] : [], ...features.eventIdx ? ['RING_EVENT_IDX'] : [],
+      ...notifications ? ['FS_NOTIFICATION'] : [],
+    ]
     this.info = {
-      tag, ownTag: false, requestQueues, features: { indirectDesc: true, eventIdx: true },
+      tag, ownTag: false, requestQueues, features,
       featureNames: names, offeredFeatureNames: names, protocolFeatureNames: [], offeredProtocolFeatureNames: [],
       ...notifications && { notifyBufBytes: notifications.bufferBytes },
     }

@@ -175,7 +175,7 @@ export async function mount({ source: from, mountpoint, options: asked = {}, fau
   const target = given ? { path: given.entry?.mountpoint ?? mountpoint, mode: 0 } : await prepareMountpoint(mountpoint)
   const rights = checkRights(options, given)
   const queueSize = options.queueSize ?? DEFAULT_QUEUE_SIZE
-  if (queueSize < 4 || queueSize > 1024 || (queueSize & (queueSize - 1)) !== 0) {
+  if (!Number.isInteger(queueSize) || queueSize < 4 || queueSize > 1024 || (queueSize & (queueSize - 1)) !== 0) {
     throw new UsageError(`queue_size is ${queueSize}, expected a power of two from 4 to 1024`)
   }
   const worker = new WorkerHandle(0)
