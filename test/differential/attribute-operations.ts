@@ -13,7 +13,8 @@ const UTIME_OMIT = 0x3fff_fffe
 const XATTR_ROOM = 65536
 /** Seconds that are long past, so that a time that is not updated shows. */
 const SECONDS = [0, 1, 1_000_000_000, 1_234_567_890, 4_000_000_000, -1, -86400] as const
-const ATTRIBUTES = ['user.a', 'user.b', 'user.c', `user.${'n'.repeat(250)}`, `user.${'n'.repeat(251)}`, 'user.', 'user', 'unknown.x', 'trusted.t', 'security.s', 'system.none', ''] as const
+const ATTRIBUTES = ['user.a', 'user.b', 'user.c', `user.${'n'.repeat(250)}`, `user.${'n'.repeat(251)}`, 'user.', 'user', 'unknown.x', 'system.none', ''] as const
+const TRUSTED = ['trusted.t', 'security.s']
 const ACLS = [
   ['u::rwx', 'g::r-x', 'o::r--'],
   ['u::rw-', 'u:61001:rwx', 'g::r--', 'm::rwx', 'o::---'],
@@ -38,7 +39,8 @@ function id(g: Generator, which: 'uid' | 'gid'): number {
 }
 
 function attribute(g: Generator): string {
-  return g.chance(85) ? ATTRIBUTES[g.below(3)]! : g.pick(ATTRIBUTES)
+  if (g.chance(85)) return ATTRIBUTES[g.below(3)]!
+  return g.chance(80) || g.lacks('trusted attributes') ? g.pick(ATTRIBUTES) : g.pick(TRUSTED)
 }
 
 function valueSize(g: Generator): number {
@@ -50,7 +52,7 @@ function take(side: Side, value: number): void {
 }
 
 export const attributeOperations: Record<string, Operation> = {
-  stat: operation('open', 8, g => [g.any(), g.chance(50) ? f.AT_SYMLINK_NOFOLLOW : 0, f.STATX_BASIC_STATS | (g.chance(10) ? f.STATX_BTIME : 0)], (side, path, flags, mask) => {
+  stat: operation('open', 8, g => [g.any(), g.chance(50) ? f.AT_SYMLINK_NOFOLLOW : 0, f.STATX_BASIC_STATS | (g.chance(10) && !g.lacks('birth') ? f.STATX_BTIME : 0)], (side, path, flags, mask) => {
     noteStat(side, side.dir(path), side.at(path), flags, mask)
   }),
 

@@ -1,10 +1,10 @@
 /**
  * The long campaign: the same random operations on every kind of mount and on a plain directory.
  *
- *     node dist/test/differential/campaign.js [--operations=1000000] [--seed=N] [--mounts=TEXT]
+ *     node dist/test/differential/campaign.js [--operations=1000000] [--seed=N] [--mounts=REGEXP]
  *         [--steps=2000] [--seconds=S] [--findings=10] [--script=FILE] [--list]
  *
- * The operations are spread over the kinds of mount whose name contains TEXT (`--list` names them).
+ * The operations are spread over the kinds of mount whose name matches (`--list` names them).
  * Each seed is a fresh directory and `--steps` operations. Without `--seed` it is a random one.
  * What differs is made short by leaving steps out, and printed as a case for cases.ts; `--script`
  * plays the steps between the brackets of such a case, from a file. It ends after `--seconds`, or
@@ -66,7 +66,7 @@ async function playScript(kind: MountKind, file: string): Promise<void> {
   console.log(difference ? formatFinding({ seed: 0, difference, script, replayed: true }, kind.name) : `${kind.name}: no difference`)
 }
 
-const chosen = [plain, ...mountKinds].filter(({ name }) => name.includes(values.mounts))
+const chosen = [plain, ...mountKinds].filter(({ name }) => new RegExp(values.mounts).test(name))
 if (values.list) {
   for (const { name } of chosen) console.log(name)
 } else if (values.script !== undefined) {

@@ -24,6 +24,7 @@ function openFlags(g: Generator): number {
   if (g.chance(50)) flags |= f.O_CREAT
   // ext4 wants direct transfers to be aligned, which the mount does not
   if (g.abilities.backing === 'ext4') flags &= ~f.O_DIRECT
+  if (g.lacks('O_PATH')) flags &= ~f.O_PATH
   // opening a FIFO must not block
   return flags | f.O_NONBLOCK
 }
@@ -92,7 +93,7 @@ export const fileOperations: Record<string, Operation> = {
     side.open(slot, calls.openat(side.dir(path), side.at(path), f.O_RDWR | f.O_CREAT | f.O_CLOEXEC | f.O_NONBLOCK, mode))
   }, (g, _slot, path) => { g.madeFile(path) }),
 
-  opendir: operation('directories', 3, g => [g.slot(), g.dir(), f.O_DIRECTORY | (g.chance(20) ? f.O_PATH : 0) | (g.chance(20) ? f.O_NOFOLLOW : 0)], (side, slot, path, flags) => {
+  opendir: operation('directories', 3, g => [g.slot(), g.dir(), f.O_DIRECTORY | (g.chance(20) && !g.lacks('O_PATH') ? f.O_PATH : 0) | (g.chance(20) ? f.O_NOFOLLOW : 0)], (side, slot, path, flags) => {
     side.open(slot, calls.openat(side.dir(path), side.at(path), flags | f.O_CLOEXEC, 0))
   }),
 

@@ -19,7 +19,7 @@ export interface Abilities {
   acls: boolean
   /** Data is cached where the server does not see it: what asks the server for it comes after fdatasync. */
   writeback: boolean
-  /** Names of operations that are left out. */
+  /** What is left out: see rules.ts. */
   lacks: readonly string[]
 }
 
@@ -52,7 +52,7 @@ export class Generator extends SeededRandom {
     this.#largest = this.pick([5000, 70_000, 300_000, 1 << 20])
     for (const entry of Object.entries(table)) {
       const { group, weight } = entry[1]
-      if (!this.groups.has(group) || abilities.lacks.includes(entry[0])) continue
+      if (!this.groups.has(group) || this.lacks(entry[0])) continue
       this.#table.push(entry)
       this.#limits.push(this.#sum += weight)
     }
@@ -61,10 +61,15 @@ export class Generator extends SeededRandom {
   #chooseGroups(): Set<Group> {
     const groups = new Set<Group>(['open', 'data', 'names'])
     for (const group of OPTIONAL) if (this.below(10) < (group === 'users' ? 3 : 7)) groups.add(group)
+    if (this.lacks('privileges')) groups.delete('privileges')
     if (!this.abilities.xattrs) groups.delete('xattrs')
     if (!this.abilities.acls) groups.delete('acls')
     for (const { group, without } of exclusions) if (groups.has(group)) for (const other of without) groups.delete(other)
     return groups
+  }
+
+  lacks(what: string): boolean {
+    return this.abilities.lacks.includes(what)
   }
 
   next(): Op {

@@ -2,26 +2,26 @@
 import { existsSync } from 'node:fs'
 import { peerPath } from '../support/peers.js'
 import type { Abilities, Backing } from './generator.js'
-import { virtiofsdLacks } from './rules.js'
+import { virtiofsdLacks, virtiofsdUncachedLacks, writebackLacks } from './rules.js'
 
 export interface MountKind {
   name: string
   backing: Backing
   /** For `-o`; none for a second plain directory, which tests the fuzzer itself. */
   options?: string
-  /** Operations, by name, that this server does not have, and why. */
+  /** What it is not asked for, and why: see rules.ts. */
   lacks?: Readonly<Record<string, string>>
 }
 
 const ALL = 'xattr,posix_acl'
 
-function emulated(options: string, backing: Backing = 'tmpfs'): MountKind {
-  return { name: `emulated, ${options}${backing === 'ext4' ? ', on disk' : ''}`, backing, options: `${ALL},${options}` }
+function emulated(options: string, backing: Backing = 'tmpfs', lacks: NonNullable<MountKind['lacks']> = {}): MountKind {
+  return { name: `emulated, ${options}${backing === 'ext4' ? ', on disk' : ''}`, backing, options: `${ALL},${options}`, lacks }
 }
 
-function virtiofsd(options: string): MountKind[] {
+function virtiofsd(options: string, lacks: NonNullable<MountKind['lacks']>): MountKind[] {
   const path = peerPath('virtiofsd-rust')
-  return existsSync(path) ? [{ name: `virtiofsd, ${options}`, backing: 'tmpfs', options: `${ALL},${options},backend=virtiofsd,virtiofsd=${path}`, lacks: virtiofsdLacks }] : []
+  return existsSync(path) ? [{ name: `virtiofsd, ${options}`, backing: 'tmpfs', options: `${ALL},${options},backend=virtiofsd,virtiofsd=${path}`, lacks }] : []
 }
 
 export const plain: MountKind = { name: 'plain directory', backing: 'tmpfs' }
@@ -41,9 +41,9 @@ export const mountKinds: readonly MountKind[] = [
   emulated('cache=auto,allow_direct_io'),
   emulated('cache=auto,no_readdirplus'),
   emulated('cache=auto', 'ext4'),
-  emulated('cache=always,writeback', 'ext4'),
-  ...virtiofsd('cache=auto'),
-  ...virtiofsd('cache=never'),
+  emulated('cache=always,writeback', 'ext4', writebackLacks),
+  ...virtiofsd('cache=auto', virtiofsdLacks),
+  ...virtiofsd('cache=never', virtiofsdUncachedLacks),
 ]
 
 /** What a mount, and the file system below it, can be asked. */

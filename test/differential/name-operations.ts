@@ -67,7 +67,7 @@ export const nameOperations: Record<string, Operation> = {
     side.ret(calls.renameat2(side.dir(from), side.at(from), side.dir(to), side.at(to), 0))
   }, (g, from, to) => { g.dirs.includes(from) ? g.madeDir(to) : g.madeFile(to) }),
 
-  rename2: operation('names', 4, g => [g.any(), g.chance(60) ? g.any() : g.fresh(), g.pick(RENAME_FLAGS)], (side, from, to, flags) => {
+  rename2: operation('names', 4, g => [g.any(), g.chance(60) ? g.any() : g.fresh(), g.pick(g.groups.has('users') && g.lacks('whiteouts of users') ? [1, 2, 3, 8] : RENAME_FLAGS)], (side, from, to, flags) => {
     side.ret(calls.renameat2(side.dir(from), side.at(from), side.dir(to), side.at(to), flags))
   }, (g, _from, to) => { g.madeFile(to) }),
 

@@ -45,7 +45,8 @@ export class Pair {
   dirs: string[] = []
   files: string[] = []
 
-  constructor(places: Places, name: string) {
+  /** @param writeback the mount has a write-back cache */
+  constructor(places: Places, name: string, writeback: boolean) {
     this.#places = places
     this.#name = name
     this.#begun.push(Date.now())
@@ -53,7 +54,7 @@ export class Pair {
     this.#plain = this.#side('plain', places.plain)
     this.#mount = this.#side('mount', places.mount, this.#plain)
     this.#backing = places.backing === undefined ? undefined : this.#side('backing', places.backing, this.#plain)
-    this.#context = { sameMoment: (a, b) => this.#sameMoment(a, b) }
+    this.#context = { sameMoment: (a, b) => this.#sameMoment(a, b), writeback, behind: false }
     calls.umask(0o22)
   }
 
@@ -133,7 +134,7 @@ export class Pair {
     try {
       const failed = result(calls.syncfs(this.#mount.root))
       if (failed < 0) return this.#found({ what: 'syncfs', plain: '0', mount: errnoName(-failed) })
-      const mismatch = new TreeComparison(this.#plain, this.#backing, this.#context).run()
+      const mismatch = new TreeComparison(this.#plain, this.#backing, { ...this.#context, behind: true }).run()
       return this.#found(mismatch && { ...mismatch, what: `stored ${mismatch.what}` })
     } finally {
       become(this.#user)

@@ -13,9 +13,9 @@ import { Pair, playScript, playSeed, type Difference } from './play.js'
 export interface Request {
   /** A name for the directories that no other request has. */
   name: string
+  abilities: Abilities
   seed?: number
   steps?: number
-  abilities?: Abilities
   script?: readonly Op[]
   /** Announce every step, so that one which never ends is known. */
   announce?: boolean
@@ -37,14 +37,14 @@ function answer(message: Answer): void {
 }
 
 function play({ name, seed, steps, abilities, script, announce }: Request): void {
-  const pair = new Pair({ plain, mount, backing }, name)
+  const pair = new Pair({ plain, mount, backing }, name, abilities.writeback)
   const watch = { before: (at: number) => { if (announce || at % SIGN_EVERY === 0) answer({ at }) } }
   try {
     if (script) {
       const difference = playScript(pair, script, watch)
       answer({ done: { difference, script: undefined, steps: pair.steps } })
     } else {
-      const played = playSeed(pair, seed!, steps!, abilities!, watch)
+      const played = playSeed(pair, seed!, steps!, abilities, watch)
       answer({ done: { difference: played.difference, script: played.difference && played.script, steps: pair.steps } })
     }
   } finally {

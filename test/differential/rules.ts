@@ -8,6 +8,10 @@ import type { Value } from './side.js'
 export interface Context {
   /** Whether two times, in nanoseconds, can be of the same step. */
   sameMoment: (a: bigint, b: bigint) => boolean
+  /** The mount has a write-back cache. */
+  writeback: boolean
+  /** The directory behind the mount is compared, not the mount. */
+  behind: boolean
 }
 
 interface Row {
@@ -20,14 +24,25 @@ function moment(plain: Value, mount: Value, context: Context): boolean {
   return typeof plain === 'bigint' && typeof mount === 'bigint' && context.sameMoment(plain, mount)
 }
 
+function later(plain: Value, mount: Value): boolean {
+  return typeof plain === 'bigint' && typeof mount === 'bigint' && mount >= plain
+}
+
+const TURNS = 'the steps of the two sides are made one after the other'
 const PIPES = 'what is written to a FIFO marks its inode, which FUSE leaves to servers (S_NOCMTIME), and they do not see it'
 
 /** By noted label. */
 const rows: Readonly<Record<string, Row>> = {
-  mtime: { reason: 'the steps of the two sides are made one after the other', same: moment },
-  ctime: { reason: 'the steps of the two sides are made one after the other', same: moment },
-  btime: { reason: 'the steps of the two sides are made one after the other', same: moment },
-  'atime just set': { reason: 'a time of now is set on the two sides one after the other', same: moment },
+  mtime: {
+    reason: `${TURNS}; and of cached writes the kernel may send mtime before the last data, which the server then marks as new`,
+    same: (plain, mount, context) => moment(plain, mount, context) || context.writeback && context.behind && later(plain, mount),
+  },
+  ctime: {
+    reason: `${TURNS}; and nobody can set a ctime: behind a write-back cache it is when data was written back, and the kernel learns that when it meets the inode again`,
+    same: (plain, mount, context) => moment(plain, mount, context) || context.writeback && later(plain, mount),
+  },
+  btime: { reason: TURNS, same: moment },
+  'atime just set': { reason: TURNS, same: moment },
   'pipe mtime': { reason: PIPES },
   'pipe ctime': { reason: PIPES },
   atime: { reason: 'reads from the kernel\'s pages do not reach the server, and FUSE keeps no atime of its own' },
@@ -55,7 +70,25 @@ export function isMemberOnly(mode: number): boolean {
   return (mode & 0o2010) === 0o2000
 }
 
-/** Operations that virtiofsd is not asked for. */
+/** What virtiofsd is not asked for: operations, groups of them, and what generators look for by these names. */
 export const virtiofsdLacks: Readonly<Record<string, string>> = {
   tmpfile: 'it does not answer TMPFILE',
+  birth: 'it does not answer STATX',
+  'trusted attributes': 'it gives up CAP_SYS_ADMIN unless started with --modcaps=+sys_admin',
+  'whiteouts of users': 'it renames as root, to whom the whiteout then belongs',
+  truncate: 'it opens and calls ftruncate, which marks times also when the size stays',
+  mknod: 'it opens by file handle, and that of an open FIFO which has no name any more is stale: ESTALE',
+  O_PATH: 'it opens by file handle, and that of a file which has no name and is open with O_PATH alone is stale: ESTALE',
+  privileges: 'it leaves suid and sgid to the kernel unless started with --killpriv-v2, and the kernel then only looks at writes that it caches',
+}
+
+export const virtiofsdUncachedLacks: typeof virtiofsdLacks = {
+  ...virtiofsdLacks,
+  mapread: 'without a cache it opens for direct I/O alone: ENODEV',
+  mapwrite: 'without a cache it opens for direct I/O alone: ENODEV',
+}
+
+/** What the kernel does otherwise with the write-back cache, on a file system that marks times for every truncate. */
+export const writebackLacks: typeof virtiofsdLacks = {
+  truncate: 'the kernel keeps mtime itself then, and truncate(2) marks it only when the size changes (fuse_do_setattr)',
 }

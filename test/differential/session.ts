@@ -76,11 +76,11 @@ export class Session {
 
   /** Plays the steps of a seed on fresh directories. */
   async seed(seed: number, steps: number): Promise<Played> {
-    return await this.#request({ name: this.#name(), seed, steps, abilities: this.abilities })
+    return await this.#request({ name: this.#name(), abilities: this.abilities, seed, steps })
   }
 
   async script(script: readonly Op[]): Promise<Played> {
-    return await this.#request({ name: this.#name(), script, announce: true })
+    return await this.#request({ name: this.#name(), abilities: this.abilities, script, announce: true })
   }
 
   /** As long on every side: what getcwd says is as long too. */
