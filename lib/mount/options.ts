@@ -2,6 +2,7 @@
  * Mount options: one table, read by the parser of `-o`, by --help and by the library's checks.
  * Names follow mount(8), virtiofsd and the FUSE tools.
  */
+import { checkPatterns } from '../device/passthrough/name-filter.js'
 import { TranslatedIds } from '../device/passthrough/id-map.js'
 import { XattrMap } from '../device/passthrough/xattr-map.js'
 import { UsageError } from '../errors.js'
@@ -35,6 +36,10 @@ export interface MountOptions {
   translateUid?: readonly string[]
   /** The same for group ids. */
   translateGid?: readonly string[]
+  /** Globs of names that do not exist in the mount and cannot be made, in any directory. */
+  hide?: readonly string[]
+  /** What is no directory exists in the mount only if its name matches one of these globs. */
+  only?: readonly string[]
   allowDirectIo?: boolean
   /** The kernel reads, writes and maps files of the emulated device itself (FUSE passthrough): as root, on Linux 6.9 or later. */
   direct?: boolean
@@ -99,6 +104,11 @@ function idRules(rules: readonly string[], name: string): void {
   new TranslatedIds(name, rules)
 }
 
+/** @throws UsageError */
+function patterns(texts: readonly string[], name: string): void {
+  checkPatterns(texts, name)
+}
+
 export const optionTable: readonly OptionRow[] = [
   { name: 'tag', key: 'tag', value: 'TAG', help: 'virtio-fs tag, at most 36 bytes (default: the device\'s, else the last part of the source)' },
   { name: 'socket', key: 'socket', value: 'PATH', help: 'vhost-user socket of the device, when the source is a tag' },
@@ -115,6 +125,8 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'xattrmap', key: 'xattrmap', value: 'RULES', parse: xattrmap, help: 'translate names of extended attributes, as virtiofsd\'s; implies xattr' },
   { name: 'translate_uid', key: 'translateUid', value: 'RULE', list: idRules, help: 'translate user ids, as virtiofsd\'s --translate-uid; may be repeated' },
   { name: 'translate_gid', key: 'translateGid', value: 'RULE', list: idRules, help: 'translate group ids in the same way; may be repeated' },
+  { name: 'hide', key: 'hide', value: 'PATTERN', list: patterns, help: 'names that do not exist and cannot be made, in any directory; may be repeated' },
+  { name: 'only', key: 'only', value: 'PATTERN', list: patterns, help: 'the names that exist and can be made, but for directories; may be repeated' },
   { name: 'allow_direct_io', key: 'allowDirectIo', help: 'pass O_DIRECT on to the shared directory' },
   { name: 'direct', key: 'direct', help: 'the kernel reads, writes and maps the files itself (root, Linux 6.9)' },
   { name: 'no_readdirplus', key: 'readdirplus', set: false, help: 'do without READDIRPLUS' },

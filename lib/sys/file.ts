@@ -50,7 +50,11 @@ export const S_IFLNK = 0o120000
 export const RWF_NOWAIT = 0x8
 export const RWF_APPEND = 0x10
 
+/** Names in the directory are compared without regard to case. */
+export const FS_CASEFOLD_FL = 0x4000_0000
+
 const SYS_FACCESSAT2 = 439
+const FS_IOC_GETFLAGS = 0x8008_6601
 
 const HIGH = 0x1_0000_0000
 const SAFE_HIGH = 0x20_0000
@@ -65,6 +69,7 @@ export function wide(low: number, high: number): number | bigint {
   return high < SAFE_HIGH ? high * HIGH + low : BigInt.asIntN(64, BigInt(high) << 32n | BigInt(low))
 }
 
+const c_ioctl = bind('int ioctl(int, uint64_t, uintptr_t)')
 const c_openat = bind('int openat(int, uintptr_t, int, uint32_t)')
 const c_open_by_handle_at = bind('int open_by_handle_at(int, uintptr_t, int)')
 const c_name_to_handle_at = bind('int name_to_handle_at(int, uintptr_t, uintptr_t, uintptr_t, int)')
@@ -193,6 +198,11 @@ export function lseek(fd: number, offset: number | bigint, whence: number): numb
 /** Both offsets are addresses of an int64, read and advanced. */
 export function copyFileRange(fdIn: number, offsetIn: number, fdOut: number, offsetOut: number, lengthBytes: number | bigint, flags: number): number {
   return result(c_copy_file_range(fdIn, offsetIn, fdOut, offsetOut, lengthBytes, flags))
+}
+
+/** FS_IOC_GETFLAGS: writes the flags of an inode to 4 bytes at an address. @returns 0, or −errno where there are none */
+export function inodeFlags(fd: number, to: number): number {
+  return result(c_ioctl(fd, FS_IOC_GETFLAGS, to))
 }
 
 export function dup(fd: number): number {

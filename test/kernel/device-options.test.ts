@@ -1,11 +1,16 @@
 /** Options of what serves a directory, on real mounts: the emulated device, and a virtiofsd that is started for it. */
 import { execFileSync } from 'node:child_process'
-import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync, chownSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync,
+} from 'node:fs'
+import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type LiveMount, withMount } from '../support/mounts.js'
-import { missing, peerPath } from '../support/peers.js'
+import { serve } from '../support/passthrough-fixture.js'
+import { missing, noProgram, peerPath } from '../support/peers.js'
 import { getxattr, listxattr, removexattr, setxattr } from '../support/posix-xattrs.js'
+import { run, runToEnd } from '../support/program.js'
 
 /** Runs a check on both, with the same options. */
 function onBoth(name: string, options: readonly string[], files: (source: string) => void, body: (t: Test, live: LiveMount, emulated: boolean) => Promise<void>): void {
@@ -86,4 +91,65 @@ onBoth('everybody is one user on the host', [`translate_uid=squash-guest:0:1234:
   mkdirSync(join(dir, 'made'))
   t.strictSame([lstatSync(join(source, 'made')).uid, lstatSync(join(source, 'made')).gid], [1234, 1235])
   t.strictSame([lstatSync(join(dir, 'made')).uid, lstatSync(join(dir, 'made')).gid], [0, 1235])
+})
+
+t.test('hide', { skip: missing('emulated') || noProgram('git') }, async t => {
+  await withMount(t, { peer: 'emulated', options: ['hide=.git', 'hide=*.key', 'queues=2'], files: source => {
+    mkdirSync(join(source, 'work/.git'), { recursive: true })
+    writeFileSync(join(source, 'work/.git/HEAD'), 'ref: refs/heads/main')
+    writeFileSync(join(source, 'work/host.key'), 'secret')
+    writeFileSync(join(source, 'work/file'), '')
+    symlinkSync('.git', join(source, 'work/link'))
+  } }, async ({ dir, source }) => {
+    const work = join(dir, 'work')
+    t.strictSame(readdirSync(work), ['file', 'link'])
+    t.throws(() => statSync(join(work, '.git')), { code: 'ENOENT' })
+    t.throws(() => readFileSync(join(work, '.git/HEAD')), { code: 'ENOENT' })
+    t.throws(() => readFileSync(join(work, 'link/HEAD')), { code: 'ENOENT' }, 'through a symbolic link')
+    t.throws(() => readFileSync(join(work, '../work/host.key')), { code: 'ENOENT' })
+    t.throws(() => mkdirSync(join(dir, '.git')), { code: 'EPERM' })
+    t.throws(() => writeFileSync(join(dir, 'new.key'), ''), { code: 'EPERM' })
+    t.throws(() => renameSync(join(work, 'file'), join(work, '.git')), { code: 'EPERM' })
+    t.throws(() => linkSync(join(work, 'file'), join(work, 'a.key')), { code: 'EPERM' })
+    t.throws(() => symlinkSync('file', join(work, '.git')), { code: 'EPERM' })
+    t.match((await runToEnd(['git', 'init', dir])).stderr, /not permitted/)
+    renameSync(join(work, 'file'), join(work, 'renamed'))
+    t.strictSame(readdirSync(join(source, 'work')).sort(), ['.git', 'host.key', 'link', 'renamed'])
+  })
+})
+
+t.test('only', { skip: missing('emulated') }, async t => {
+  await withMount(t, { peer: 'emulated', options: ['only=*.{c\\,h}', 'only=Makefile'], files: source => {
+    mkdirSync(join(source, 'sub'))
+    for (const name of ['a.c', 'a.o', 'Makefile', 'sub/b.h', 'sub/notes']) writeFileSync(join(source, name), '')
+  } }, async ({ dir, source }) => {
+    t.strictSame(readdirSync(dir).sort(), ['Makefile', 'a.c', 'sub'])
+    t.strictSame(readdirSync(join(dir, 'sub')), ['b.h'])
+    t.throws(() => writeFileSync(join(dir, 'b.o'), ''), { code: 'EPERM' })
+    t.throws(() => renameSync(join(dir, 'a.c'), join(dir, 'a')), { code: 'EPERM' })
+    renameSync(join(dir, 'sub'), join(dir, 'sub2'))
+    writeFileSync(join(dir, 'sub2/c.c'), 'int c;')
+    t.strictSame(readdirSync(join(source, 'sub2')).sort(), ['b.h', 'c.c', 'notes'])
+  })
+})
+
+t.test('hide where case is ignored', { skip: missing('emulated') }, async t => {
+  const folding = mkdtempSync(join(tmpdir(), 'vfb-'))
+  try {
+    if ((await runToEnd(['mount', '-t', 'tmpfs', '-o', 'casefold', 'tmpfs', folding])).exit?.code !== 0) {
+      t.pass('not tried', { skip: 'no tmpfs with casefold here' })
+      return
+    }
+    mkdirSync(join(folding, 'plain'))
+    mkdirSync(join(folding, 'folds'))
+    await run(['chattr', '+F', join(folding, 'folds')])
+    for (const sub of ['plain', 'folds']) writeFileSync(join(folding, sub, '.git'), '')
+    const { client } = serve(t, { root: folding, hide: ['.git'] })
+    t.equal(client.walk('plain/.GIT').error, -constants.errno.ENOENT)
+    t.equal(client.walk('folds/.GIT').error, -constants.errno.EACCES, 'no name in it is safe')
+    t.equal(client.walk('folds/other').error, -constants.errno.EACCES)
+  } finally {
+    await runToEnd(['umount', folding])
+    rmSync(folding, { recursive: true })
+  }
 })

@@ -7,16 +7,19 @@
 import { errno } from '../../errors.js'
 import { direntSize, FuseDirent, FuseDirentplus, FuseEntryOut, FuseReadIn } from '../../fuse/abi.js'
 import { getdents64, LinuxDirent64 } from '../../sys/dir.js'
-import { lseek, wide } from '../../sys/file.js'
+import { lseek, S_IFDIR, wide } from '../../sys/file.js'
 import type { DeviceRequest } from '../handlers.js'
 import { writeEmptyEntry, writeEntryOut } from './attributes.js'
 import { DIRECTORY } from './handle-table.js'
+import type { NameFilter } from './name-filter.js'
 import type { Volume } from './volume.js'
 
 const SEEK_SET = 0
 /** The longest struct linux_dirent64: 19 bytes, a name of 255 and its NUL, padded. */
 const LONGEST_DIRENT = 280
 const DOT = 0x2e
+const DT_UNKNOWN = 0
+const DT_DIR = 4
 
 export function readdir(volume: Volume, request: DeviceRequest): number {
   return readEntries(volume, request, FuseDirent.SIZE)
@@ -59,6 +62,11 @@ function fill(volume: Volume, request: DeviceRequest, handle: number, headerByte
     volume.handles.losePosition(handle)
     let last = 0
     for (let at = 0; at < got;) {
+      if (volume.filter !== undefined && !isShown(volume, volume.filter, fd, at)) {
+        last = at
+        at += view.getUint16(at + LinuxDirent64.d_reclen, true)
+        continue
+      }
       const bytes = writeEntry(volume, request, fd, at, used, headerBytes, room)
       if (bytes === 0) return used > 0 ? used : -errno.EINVAL
       used += bytes
@@ -69,6 +77,23 @@ function fill(volume: Volume, request: DeviceRequest, handle: number, headerByte
     volume.handles.setPosition(handle, view.getInt32(last + LinuxDirent64.d_off, true), view.getInt32(last + LinuxDirent64.d_off + 4, true))
     if (room - used < headerBytes + 8) return used
   }
+}
+
+/** Whether the entry at `at` of the dirents exists for the mount. */
+function isShown(volume: Volume, filter: NameFilter, fd: number, at: number): boolean {
+  const { view, bytes, address } = volume.dirents
+  const nameAt = at + LinuxDirent64.d_name
+  if (isDots(bytes, nameAt)) return true
+  if (filter.hides(bytes, nameAt)) return false
+  if (!filter.refuses(bytes, nameAt)) return true
+  const type = view.getUint8(at + LinuxDirent64.d_type)
+  if (type !== DT_UNKNOWN) return type === DT_DIR
+  return volume.statName(fd, address + nameAt) === 0 && volume.stat.type === S_IFDIR
+}
+
+/** Whether the name is `.` or `..`. */
+function isDots(bytes: Uint8Array, nameAt: number): boolean {
+  return bytes[nameAt] === DOT && (bytes[nameAt + 1] === 0 || bytes[nameAt + 1] === DOT && bytes[nameAt + 2] === 0)
 }
 
 /**
@@ -85,9 +110,8 @@ function writeEntry(volume: Volume, request: DeviceRequest, fd: number, at: numb
   const { reply } = request
   let to = request.replyAt + used
   if (headerBytes === FuseDirentplus.SIZE) {
-    const special = bytes[nameAt] === DOT && (nameBytes === 1 || nameBytes === 2 && bytes[nameAt + 1] === DOT)
     // an inode that cannot be looked up now is still an entry: the kernel asks when it needs it
-    const index = special ? 0 : volume.lookup(request.nodeid, fd, volume.dirents, nameAt)
+    const index = isDots(bytes, nameAt) ? 0 : volume.lookup(request.nodeid, fd, volume.dirents, nameAt)
     if (index > 0) {
       writeEntryOut(reply, to, volume.stat, volume.entrySeconds(request.nodeid, index), volume.attrSeconds(index))
       volume.inodes.writeNodeid(reply, to + FuseEntryOut.nodeid, index)

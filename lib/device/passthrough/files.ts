@@ -19,7 +19,7 @@ import { DIRECTORY, FILE, HandleFlag } from './handle-table.js'
 import { NO_ID } from './id-map.js'
 import { Negotiated } from './layout.js'
 import { MountKind } from './mount-table.js'
-import { enterCaller, leaveCaller, pinDirectory, replyEntry } from './namespace.js'
+import { enterCaller, leaveCaller, pinDirectory, readNewName, replyEntry } from './namespace.js'
 import type { Volume } from './volume.js'
 
 /** Flags of a request that are passed on; O_NOATIME, O_NOFOLLOW, O_PATH and the like are not. */
@@ -126,7 +126,7 @@ function replyCreated(volume: Volume, request: DeviceRequest, index: number, fd:
 
 export function create(volume: Volume, request: DeviceRequest): number {
   const { args, argsAt } = request
-  const end = volume.name.readName(request, FuseCreateIn.SIZE)
+  const end = readNewName(volume, request, FuseCreateIn.SIZE)
   if (end < 0) return end
   const flags = args.getUint32(argsAt + FuseCreateIn.flags, true)
   const mode = args.getUint32(argsAt + FuseCreateIn.mode, true)

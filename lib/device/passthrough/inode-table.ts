@@ -64,6 +64,8 @@ export const Flag = {
   NAMED: 32,
   /** Somebody hears of every change of it. */
   WATCHED: 64,
+  /** A directory in which no two names are one file's, see Volume.hasPlainNames. */
+  PLAIN: 128,
   TYPE: 0o170000,
 } as const
 

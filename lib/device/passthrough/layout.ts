@@ -40,6 +40,8 @@ export const Head = {
   BY_HANDLE_LEVEL: 18,
   BY_HANDLE_USED: 19,
   BY_HANDLE_MOVES: 20,
+  /** With `only`: held while something is named, see NAMING in passthrough.ts. */
+  NAMES_LOCK: 21,
   /** Ids of the threads that serve this directory: what they change is no news to the kernel. */
   THREADS: 32,
   THREADS_END: 64,

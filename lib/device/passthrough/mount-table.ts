@@ -23,6 +23,8 @@ export const MountKind = {
   NO_BACKING: 4,
   /** Changes of the file system are watched. */
   WATCHED: 8,
+  /** Different names may be one file's: case is ignored, or there are short names. */
+  FOLDS: 16,
 } as const
 
 /** statfs.f_type. Source: Linux include/uapi/linux/magic.h, and fs/f2fs. */
@@ -32,13 +34,17 @@ const EXT = 0xef53
 const XFS = 0x58465342
 const BTRFS = 0x9123683e
 const F2FS = 0xf2f52010
+const FOLDING: readonly number[] = [
+  0x4d44 /* MSDOS */, 0x2011bab0 /* exFAT */, 0x5346544e /* NTFS */, 0x7366746e /* ntfs3 */, 0x517b /* SMB */, 0xff534d42 /* CIFS */, 0xfe534d42 /* SMB2 */,
+  0x4244 /* HFS */, 0x482b /* HFS+ */, 0x9660 /* ISO 9660 */, 0xadff /* AFFS */,
+]
 
 /** `MountKind` bits of a statfs.f_type. */
 export function mountKind(fsType: number): number {
   switch (fsType >>> 0) {
     case TMPFS: case RAMFS: return MountKind.LOCAL | MountKind.MEMORY
     case EXT: case XFS: case BTRFS: case F2FS: return MountKind.LOCAL
-    default: return 0
+    default: return FOLDING.includes(fsType >>> 0) ? MountKind.FOLDS : 0
   }
 }
 

@@ -11,6 +11,7 @@ import { NO_REPLY, type DeviceRequest } from '../handlers.js'
 import { writeEntryOut, writeNegativeEntry } from './attributes.js'
 import { NO_ID } from './id-map.js'
 import { Negotiated } from './layout.js'
+import type { NameFilter } from './name-filter.js'
 import type { Volume } from './volume.js'
 
 const EINVAL = -errno.EINVAL
@@ -25,9 +26,19 @@ export function pinDirectory(volume: Volume, nodeid: number): number {
   let failed = 0
   if (volume.inodes.type(index) !== S_IFDIR) failed = -errno.ENOTDIR
   else failed = Math.min(0, volume.fd(index))
+  if (failed === 0 && volume.filter !== undefined && !volume.hasPlainNames(index)) failed = -errno.EACCES
   if (failed === 0) return index
   volume.inodes.unpin(index)
   return failed
+}
+
+/**
+ * Reads into `volume.name` the name of something that is to be made, other than a directory.
+ * @returns as NameBuffer.readName
+ */
+export function readNewName(volume: Volume, request: DeviceRequest, offset: number): number {
+  const end = volume.name.readName(request, offset)
+  return end >= 0 && volume.filter?.refuses(volume.name.memory.bytes) ? -errno.EPERM : end
 }
 
 /** fuse_entry_out for an inode whose attributes are in `stat`. */
@@ -102,6 +113,7 @@ export function mkdir(volume: Volume, request: DeviceRequest): number {
   const { args, argsAt } = request
   const end = volume.name.readName(request, FuseMkdirIn.SIZE)
   if (end < 0) return end
+  if (volume.filter?.hides(volume.name.memory.bytes)) return -errno.EPERM
   const mode = args.getUint32(argsAt + FuseMkdirIn.mode, true)
   const umask = args.getUint32(argsAt + FuseMkdirIn.umask, true)
   const parent = pinDirectory(volume, request.nodeid)
@@ -118,7 +130,7 @@ export function mkdir(volume: Volume, request: DeviceRequest): number {
 
 export function mknod(volume: Volume, request: DeviceRequest): number {
   const { args, argsAt } = request
-  const end = volume.name.readName(request, FuseMknodIn.SIZE)
+  const end = readNewName(volume, request, FuseMknodIn.SIZE)
   if (end < 0) return end
   const mode = args.getUint32(argsAt + FuseMknodIn.mode, true)
   const device = args.getUint32(argsAt + FuseMknodIn.rdev, true)
@@ -136,7 +148,7 @@ export function mknod(volume: Volume, request: DeviceRequest): number {
 }
 
 export function symlink(volume: Volume, request: DeviceRequest): number {
-  const nameEnd = volume.name.readName(request, 0)
+  const nameEnd = readNewName(volume, request, 0)
   if (nameEnd < 0) return nameEnd
   const end = volume.path.readString(request, nameEnd)
   if (end < 0) return end
@@ -155,6 +167,7 @@ export function symlink(volume: Volume, request: DeviceRequest): number {
 function remove(volume: Volume, request: DeviceRequest, flags: number): number {
   const end = volume.name.readName(request, 0)
   if (end < 0) return end
+  if (volume.filter !== undefined && (flags === 0 ? volume.filter.refuses(volume.name.memory.bytes) : volume.filter.hides(volume.name.memory.bytes))) return -errno.ENOENT
   const parent = pinDirectory(volume, request.nodeid)
   if (parent < 0) return parent
   const dirFd = volume.fd(parent)
@@ -173,6 +186,30 @@ export function rmdir(volume: Volume, request: DeviceRequest): number {
   return remove(volume, request, AT_REMOVEDIR)
 }
 
+/**
+ * Whether `volume.name` may become `volume.newName`. With `only` it depends on what they are.
+ * @returns 0 or −errno
+ */
+function mayMove(volume: Volume, filter: NameFilter, dirFd: number, newDirFd: number, flags: number): number {
+  const { name, newName } = volume
+  const exchanges = (flags & RENAME_EXCHANGE) !== 0
+  if (filter.hides(name.memory.bytes)) return -errno.ENOENT
+  if (filter.hides(newName.memory.bytes)) return exchanges ? -errno.ENOENT : -errno.EPERM
+  const refusesOld = filter.refuses(name.memory.bytes)
+  const refusesNew = filter.refuses(newName.memory.bytes)
+  if (!refusesOld && !refusesNew) return 0
+  // a whiteout is no directory
+  if (refusesOld && (flags & RENAME_WHITEOUT) !== 0) return -errno.EPERM
+  const failed = volume.statName(dirFd, name.address)
+  if (failed < 0) return failed
+  if (volume.stat.type !== S_IFDIR) return refusesOld ? -errno.ENOENT : -errno.EPERM
+  if (!exchanges) return 0
+  const missing = volume.statName(newDirFd, newName.address)
+  if (missing < 0) return missing
+  if (volume.stat.type !== S_IFDIR) return refusesNew ? -errno.ENOENT : -errno.EPERM
+  return 0
+}
+
 function move(volume: Volume, request: DeviceRequest, newNodeid: number, flags: number, namesAt: number): number {
   const oldEnd = volume.name.readName(request, namesAt)
   if (oldEnd < 0) return oldEnd
@@ -186,6 +223,12 @@ function move(volume: Volume, request: DeviceRequest, newNodeid: number, flags: 
     return newParent
   }
   const newDirFd = volume.fd(newParent)
+  const refused = volume.filter === undefined ? 0 : mayMove(volume, volume.filter, volume.fd(parent), newDirFd, flags)
+  if (refused < 0) {
+    volume.inodes.unpin(newParent)
+    volume.inodes.unpin(parent)
+    return refused
+  }
   const replaces = (flags & (RENAME_NOREPLACE | RENAME_EXCHANGE)) === 0
   const kept = replaces ? volume.keep(newDirFd, volume.newName.address) : 0
   // a whiteout is a new inode; its owner's groups are not sent, and the kernel has checked what they permit
@@ -222,7 +265,7 @@ function forgetAttributes({ reply, replyAt }: DeviceRequest): void {
 }
 
 export function link(volume: Volume, request: DeviceRequest): number {
-  const end = volume.name.readName(request, FuseLinkIn.SIZE)
+  const end = readNewName(volume, request, FuseLinkIn.SIZE)
   if (end < 0) return end
   const index = volume.inodes.pin(getU64(request.args, request.argsAt + FuseLinkIn.oldnodeid))
   if (index < 0) return index

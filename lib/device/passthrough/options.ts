@@ -2,6 +2,7 @@
 import { UsageError } from '../../errors.js'
 import * as abi from '../../fuse/abi.js'
 import { Ids, TranslatedIds } from './id-map.js'
+import { checkPatterns } from './name-filter.js'
 import { XattrMap } from './xattr-map.js'
 
 /** virtiofsd's, and `coherent`: for ever, but the kernel is told of what changes. */
@@ -29,11 +30,15 @@ export interface PassthroughOptions {
   /** Rules that translate user ids and group ids, see IdMap. */
   translateUid: readonly string[]
   translateGid: readonly string[]
+  /** Patterns of names that do not exist and cannot be made, see NameFilter. */
+  hide: readonly string[]
+  /** Unless it is empty: what is no directory only exists if its name matches one. */
+  only: readonly string[]
 }
 
 export const defaultOptions: Omit<PassthroughOptions, 'root'> = {
   cache: 'auto', writeback: false, xattr: true, posixAcl: false, readonly: false, allowDirectIo: false, direct: false, readdirplus: true,
-  xattrMap: '', translateUid: [], translateGid: [],
+  xattrMap: '', translateUid: [], translateGid: [], hide: [], only: [],
 }
 
 /** A cache policy as the numbers that replies carry. */
@@ -79,6 +84,8 @@ export function checkOptions(options: PassthroughOptions): void {
     if (!options.xattr) throw new UsageError('xattrmap needs xattr')
     new XattrMap(options.xattrMap)
   }
+  checkPatterns(options.hide, 'hide')
+  checkPatterns(options.only, 'only')
   if (idsOf(options) !== undefined && options.posixAcl) throw new UsageError('posix_acl does not go with translated ids: those in an ACL would stay as they are')
   if (options.writeback && options.cache === 'never') throw new UsageError('writeback does not go with cache=never')
   if (options.writeback && options.cache === 'coherent') throw new UsageError('writeback does not go with cache=coherent: what the kernel has not written yet would hide changes')

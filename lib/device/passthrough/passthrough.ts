@@ -9,6 +9,8 @@ import * as entries from './entries.js'
 import { CHANGES_FILES, droppingCapabilities } from './file-capabilities.js'
 import * as files from './files.js'
 import { destroy, init } from './init.js'
+import { Head } from './layout.js'
+import { acquire, release } from './mutex.js'
 import * as namespace from './namespace.js'
 import type { Operation } from './operation.js'
 import type { PassthroughShared } from './shared.js'
@@ -76,6 +78,21 @@ const SLOW: readonly number[] = [Op.FSYNC, Op.FSYNCDIR, Op.SYNCFS, Op.FALLOCATE,
 const isSlow = new Uint8Array(OPCODE_LIMIT)
 for (const opcode of SLOW) isSlow[opcode] = 1
 
+/**
+ * What gives a name to something. With `only` one at a time: whether a directory may get a name that
+ * a file may not have is asked before it is renamed, and it must not become a file in between.
+ */
+const NAMING: readonly number[] = [Op.SYMLINK, Op.MKNOD, Op.RENAME, Op.LINK, Op.CREATE, Op.RENAME2]
+
+function exclusively(operation: Operation): Operation {
+  return (volume, request) => {
+    acquire(volume.words, Head.NAMES_LOCK)
+    const done = operation(volume, request)
+    release(volume.words, Head.NAMES_LOCK)
+    return done
+  }
+}
+
 const readonlyRefusal: Operation = () => -errno.EROFS
 
 /** Least bytes of arguments, and of room for the reply, that an operation may count on. */
@@ -106,6 +123,7 @@ export class Passthrough implements Handlers {
       name.bytes.set(capability)
       for (const opcode of CHANGES_FILES) this.#table[opcode] = droppingCapabilities(this.#table[opcode]!, name.address)
     }
+    if (this.#volume.filter?.asksType) for (const opcode of NAMING) this.#table[opcode] = exclusively(this.#table[opcode]!)
     if (shared.options.readonly) for (const opcode of CHANGING) this.#table[opcode] = readonlyRefusal
   }
 

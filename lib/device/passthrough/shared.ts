@@ -80,6 +80,9 @@ export function openPassthrough(options: PassthroughOptions, limits: Passthrough
     const probe = new MountProbe(procFd)
     mountFd = handles && (stat.words[St.mask]! & STATX_MNT_ID) !== 0 ? probe.open(rootFd, stat) : NO_HANDLES
     let kind = probe.kind(rootFd)
+    if (options.hide.length + options.only.length > 0 && (kind & MountKind.FOLDS) !== 0) {
+      throw new UsageError(`${options.root}: hide and only need a file system where no two names are one`)
+    }
     if (coherent) {
       fanotifyFd = openWatch(mountFd, options.root)
       kind |= MountKind.WATCHED

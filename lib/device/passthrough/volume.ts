@@ -4,7 +4,8 @@
  */
 import { errno } from '../../errors.js'
 import {
-  AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW, O_NOFOLLOW, O_PATH, openat, openByHandleAt, S_IFDIR, statx,
+  AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW, FS_CASEFOLD_FL, inodeFlags, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, openat,
+  openByHandleAt, S_IFDIR, statx,
 } from '../../sys/file.js'
 import { BackingWindow } from '../../sys/backing.js'
 import { close } from '../../sys/io.js'
@@ -18,6 +19,7 @@ import type { Ids } from './id-map.js'
 import { Flag, InodeTable } from './inode-table.js'
 import { Head, RECORD_WORDS } from './layout.js'
 import { MountKind, MountTable, NO_HANDLES, UNKNOWN_MOUNT } from './mount-table.js'
+import { NameFilter } from './name-filter.js'
 import { NameBuffer, pathBuffer, ProcPath } from './names.js'
 import { cacheRules, idsOf, type CacheRules, type PassthroughOptions } from './options.js'
 import type { PassthroughShared } from './shared.js'
@@ -36,6 +38,8 @@ export class Volume {
   readonly coherent: boolean
   /** Names of attributes are translated. */
   readonly xattrMap: XattrMap | undefined
+  /** Some names do not exist. */
+  readonly filter: NameFilter | undefined
   readonly words: Int32Array
   readonly inodes: InodeTable
   readonly handles: HandleTable
@@ -81,6 +85,7 @@ export class Volume {
     this.ids = idsOf(shared.options)
     this.caller = new Caller(this.ids)
     this.xattrMap = shared.options.xattrMap === '' ? undefined : new XattrMap(shared.options.xattrMap)
+    if (shared.options.hide.length > 0 || shared.options.only.length > 0) this.filter = new NameFilter(shared.options.hide, shared.options.only)
     this.words = new Int32Array(viewRegion(shared.address, shared.lengthBytes).view.buffer)
     this.inodes = new InodeTable(this.words, shared.address, shared.layout)
     this.handles = new HandleTable(this.words, shared.layout)
@@ -245,14 +250,33 @@ export class Volume {
   }
 
   /**
+   * Whether in a pinned directory each name is one name. Where another name leads to the same file, a
+   * name that a filter knows nothing of would lead to what it hides.
+   */
+  hasPlainNames(index: number): boolean {
+    if ((this.inodes.flags(index) & Flag.PLAIN) !== 0) return true
+    if ((this.mounts.kind(this.inodes.mountId(index)) & MountKind.FOLDS) !== 0) return false
+    const fd = this.open(index, O_RDONLY | O_DIRECTORY | O_NONBLOCK)
+    if (fd < 0) return false
+    const failed = inodeFlags(fd, this.small.address)
+    close(fd)
+    // no flags: nothing that could fold
+    if (failed === 0 && (this.small.view.getUint32(0, true) & FS_CASEFOLD_FL) !== 0) return false
+    this.inodes.setFlags(index, Flag.PLAIN)
+    return true
+  }
+
+  /**
    * Looks a name up and counts one lookup of its inode. Leaves its attributes in `stat`.
    * @param parent node id of the directory
    * @param name memory that has the name, NUL-terminated, at `nameAt`
    * @returns its index, or −errno
    */
   lookup(parent: number, dirFd: number, name: Region, nameAt = 0): number {
+    if (this.filter?.hides(name.bytes, nameAt)) return -errno.ENOENT
     const failed = this.statName(dirFd, name.address + nameAt)
     if (failed < 0) return failed
+    if (this.filter !== undefined && this.stat.type !== S_IFDIR && this.filter.refuses(name.bytes, nameAt)) return -errno.ENOENT
     const index = this.inodes.claim(this.stat)
     if (index !== 0) return index
     const learnt = this.#learn(dirFd, name.address + nameAt, 0, parent, name.bytes, nameAt)
