@@ -11,6 +11,8 @@ function optionHelp(): string {
     + '\n  and ro, nosuid, nodev, noexec, sync, noatime … as in mount(8)'
 }
 
+const jsonOption = { type: 'boolean', default: false, describe: 'print JSON' } as const
+
 function directoryOption<T>(command: Argv<T>) {
   return command.option('directory', { type: 'string', default: HELPER_DIRECTORY, describe: 'where mount(8) looks for them' })
 }
@@ -35,10 +37,14 @@ export async function runCommandLine(args: string[]): Promise<void> {
       .option('lazy', { alias: 'l', type: 'boolean', default: false, describe: 'detach now, end when the last user is gone' })
       .option('abort', { type: 'boolean', default: false, describe: 'give errors to those who use it' }),
     async args => { process.exitCode = await (await import('./umount-command.js')).umountCommand(args.mountpoint, { lazy: args.lazy, abort: args.abort }) })
+    .command('status [mountpoint]', 'list the mounts of this machine, or say all about one', command => command
+      .positional('mountpoint', { type: 'string', describe: 'a mount point, or the tag of a live mount' })
+      .option('json', jsonOption),
+    async args => { process.exitCode = await (await import('./status-command.js')).statusCommand(args.mountpoint, args.json) })
     .command('probe <source>', 'connect to a device, print what it is, disconnect', command => command
       .positional('source', { type: 'string', demandOption: true })
       .option('o', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'mount options, comma-separated', defaultDescription: 'none' })
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON' }),
+      .option('json', jsonOption),
     async args => { process.exitCode = await (await import('./probe-command.js')).probeCommand(args.source, parseMountOptions(args.o), args.json) })
     .command('install', 'put the helpers of mount(8) in place, for mount -t virtiofs-bridge and /etc/fstab', directoryOption,
       async args => { process.exitCode = (await import('./install-command.js')).installCommand(args.directory) })

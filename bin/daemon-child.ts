@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
 import { errorLine } from '../lib/errors.js'
+import { openLog } from '../lib/mount/log.js'
 import type { MountRequest } from '../lib/mount/mount.js'
 import { dup2 } from '../lib/sys/io.js'
 import { exitCodeOf } from './exit-codes.js'
@@ -17,7 +18,7 @@ function detach(): void {
 
 try {
   const [request] = await once(process, 'message') as [MountRequest]
-  process.exitCode = await mountCommand(request, detach)
+  process.exitCode = await mountCommand(request, detach, openLog(request.options?.log))
 } catch (error) {
   console.error(`virtiofs-bridge: ${errorLine(error)}`)
   process.exitCode = exitCodeOf(error)

@@ -1,5 +1,6 @@
-/** The mount itself, in the foreground: serves until it is unmounted, by anyone, or until a signal. */
+/** The mount itself: serves until it is unmounted, by anyone, or until a signal. */
 import { errno, errorLine, SyscallError } from '../lib/errors.js'
+import { type Log, Severity } from '../lib/mount/log.js'
 import { mount, type Mount, type MountRequest } from '../lib/mount/mount.js'
 import { ExitCode } from './exit-codes.js'
 
@@ -7,44 +8,57 @@ import { ExitCode } from './exit-codes.js'
 const BUSY_TIMEOUT_MS = 10_000
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
+/** Standard error, which tells only what somebody has to know. */
+export const terminal: Log = {
+  write: (severity, message) => { if (severity !== Severity.INFO) console.error(`virtiofs-bridge: ${message}`) },
+}
+
 /**
  * @param usable called once the mount is
+ * @param log where things are said from then on
  * @returns the exit code
  * @throws what `mount` throws
  */
-export async function mountCommand(request: MountRequest, usable: () => void = () => {}): Promise<number> {
+export async function mountCommand(request: MountRequest, usable: () => void, log: Log): Promise<number> {
   let interrupted = false
   let end = (): void => { interrupted = true }
   for (const signal of SIGNALS) process.on(signal, () => end())
   const mounted = await mount(request)
-  mounted.on('gone', reason => console.error(`virtiofs-bridge: ${mounted.mountpoint}: ${reason}; operations fail until it is unmounted`))
+  const { ControlServer } = await import('../lib/control/server.js')
+  const say = (severity: Severity, message: string): void => log.write(severity, `${mounted.mountpoint}: ${message}`)
+  mounted.on('gone', reason => say(Severity.ERROR, `${reason}; operations fail until it is unmounted`))
+  mounted.on('idle', () => say(Severity.INFO, 'unmounted, for nobody used it'))
   if (interrupted) {
     await mounted.unmount({ lazy: true })
     return ExitCode.INTERRUPTED
   }
-  for (const notice of mounted.notices) console.error(`virtiofs-bridge: ${notice}`)
+  for (const notice of mounted.notices) terminal.write(Severity.WARNING, notice)
   const signalled = new Promise<void>(resolve => { end = resolve })
+  await ControlServer.start(mounted).catch(error => say(Severity.WARNING, `no status, stats and trace: ${errorLine(error)}`))
   usable()
+  process.on('uncaughtExceptionMonitor', error => say(Severity.ERROR, `a bug: ${error.stack ?? errorLine(error)}`))
+  say(Severity.INFO, `${mounted.source} is mounted`)
   await Promise.race([mounted.closed, signalled.then(async () => {
     const force = (): void => mounted.abort()
     end = force
-    await endMount(mounted, force)
+    await endMount(mounted, say, force)
   })])
+  say(Severity.INFO, 'ended')
   return ExitCode.OK
 }
 
 /** Ends a mount on a signal: gently, then lazily, then by force; a second signal forces at once. */
-async function endMount(mounted: Mount, force: () => void): Promise<void> {
+async function endMount(mounted: Mount, say: (severity: Severity, message: string) => void, force: () => void): Promise<void> {
   try {
     await mounted.unmount()
     return
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error
     if (error.errno !== errno.EBUSY) {
-      console.error(`virtiofs-bridge: ${errorLine(error)}; whoever may has to unmount it`)
+      say(Severity.WARNING, `${errorLine(error)}; whoever may has to unmount it`)
       return await mounted.abandon()
     }
-    console.error(`virtiofs-bridge: ${errorLine(error)}; detaching it, and aborting in ${BUSY_TIMEOUT_MS / 1000} s or at the next signal`)
+    say(Severity.WARNING, `${errorLine(error)}; detaching it, and aborting in ${BUSY_TIMEOUT_MS / 1000} s or at the next signal`)
   }
   const timer = setTimeout(force, BUSY_TIMEOUT_MS)
   await mounted.unmount({ lazy: true })

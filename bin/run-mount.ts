@@ -17,7 +17,8 @@ export async function runMount(request: MountRequest, foreground: boolean): Prom
     }
   }
   if (!foreground) return await (await import('./daemon.js')).startDaemon(request)
-  return await (await import('./mount-command.js')).mountCommand(request)
+  const { mountCommand, terminal } = await import('./mount-command.js')
+  return await mountCommand(request, () => {}, options.log === undefined ? terminal : (await import('../lib/mount/log.js')).openLog(options.log))
 }
 
 /**
@@ -39,4 +40,4 @@ export function parsePlainMount(args: string[]): { request: MountRequest, foregr
 }
 
 /** A source of such a name is written ./NAME. */
-const COMMANDS = new Set(['mount', 'umount', 'probe', 'install', 'uninstall', 'help', 'completion'])
+const COMMANDS = new Set(['mount', 'umount', 'status', 'probe', 'install', 'uninstall', 'help', 'completion'])

@@ -140,6 +140,15 @@ export class VirtioFs extends EventEmitter<Events> {
     return fs
   }
 
+  get queueSize(): number {
+    return this.#options.queueSize
+  }
+
+  /** Whether the last user is gone: the kernel may have given the number of the connection to somebody else. */
+  get unmounted(): boolean {
+    return this.#unmounted
+  }
+
   get tag(): string {
     return this.transport.info.tag
   }

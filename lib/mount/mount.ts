@@ -4,12 +4,16 @@ import type { FaultControl } from '../device/faults.js'
 import type { ServedDevice } from '../device/serve.js'
 import { errno, UsageError } from '../errors.js'
 import type { InitAnswer, InitPolicy } from '../fuse/init.js'
+import { Counter, type CounterName, sumCounter } from '../driver/counters.js'
 import type { Transport } from '../driver/transport.js'
 import { VirtioFs, type VirtioFsOptions } from '../driver/virtio-fs.js'
 import { WorkerHandle } from '../driver/worker-handle.js'
 import { KernelMount, unmountError, type HostMount } from './dev-fuse.js'
 import { probeDevice } from './device.js'
 import { type GivenMount, givenFd, givenNotices, takeGivenFd } from './given-fd.js'
+import { watchIdle } from './idle.js'
+import type { MountStatus } from './mount-status.js'
+import { readMounts } from './mountinfo.js'
 import { prepareMountpoint } from './mountpoint.js'
 import { pollMicroseconds, type MountOptions } from './options.js'
 import { LiveTag } from './live-tags.js'
@@ -42,6 +46,8 @@ const DEFAULT_TIMEOUT_S = 10
 interface Events {
   /** The device is gone; the mount answers ENOTCONN until it is unmounted. */
   gone: [reason: string]
+  /** `idleTimeout` has passed without a request, and it is being unmounted. */
+  idle: []
 }
 
 /** A live mount. */
@@ -54,11 +60,14 @@ export class Mount extends EventEmitter<Events> {
   readonly closed: Promise<void>
   readonly #fs: VirtioFs
   readonly #kernel: HostMount
+  readonly #backend: string
+  readonly #sinceMs = Date.now()
 
   /** @internal */
-  constructor(source: string, fs: VirtioFs, kernel: HostMount, notices: readonly string[]) {
+  constructor(source: string, fs: VirtioFs, kernel: HostMount, backend: string, notices: readonly string[]) {
     super()
     this.source = source
+    this.#backend = backend
     this.notices = notices
     this.mountpoint = kernel.mountpoint
     this.#fs = fs
@@ -68,9 +77,34 @@ export class Mount extends EventEmitter<Events> {
     this.closed = this.#end()
   }
 
+  /** @internal Unmounts it when it is idle, and not in use. */
+  endWhenIdle(timeoutMs: number): void {
+    const stop = watchIdle(timeoutMs, () => sumCounter(this.#fs.counters, Counter.REQUESTS), async () => {
+      if (this.#kernel.mounted && await this.#kernel.unmount() === 0) this.emit('idle')
+    })
+    void this.closed.finally(stop)
+  }
+
   /** virtio-fs tag of the device. */
   get tag(): string {
     return this.#fs.tag
+  }
+
+  /** How it is at this moment. */
+  status(): MountStatus {
+    const { info } = this.#fs.transport
+    const { connection } = this.#kernel
+    const sum = (counter: CounterName): number => sumCounter(this.#fs.counters, Counter[counter])
+    return {
+      mountpoints: this.#fs.unmounted ? [] : readMounts().filter(entry => entry.minor === connection && entry.type.startsWith('fuse')).map(entry => entry.mountpoint).reverse(),
+      source: this.source, tag: this.tag, backend: this.#backend, connection, pid: process.pid,
+      since: new Date(this.#sinceMs).toISOString(), uptimeSeconds: Math.round((Date.now() - this.#sinceMs) / 1000),
+      health: this.gone === '' ? 'ok' : 'gone', reason: this.gone,
+      requestQueues: this.#fs.queues, queueSize: this.#fs.queueSize,
+      inFlight: sum('IN_FLIGHT'), requests: sum('REQUESTS'), errors: sum('ERRORS'), bytesRead: sum('BYTES_READ'), bytesWritten: sum('BYTES_WRITTEN'),
+      features: info.featureNames, protocolFeatures: info.protocolFeatureNames,
+      fuseVersion: `${this.init.major}.${this.init.minor}`, fuseFlags: this.init.flags, notices: [...this.notices],
+    }
   }
 
   /** The device's answer to FUSE_INIT. */
@@ -160,6 +194,11 @@ async function claimDevice(source: Source, options: MountOptions, faults: FaultC
   }
 }
 
+function backendName({ kind }: Source, { backend }: MountOptions): string {
+  if (kind === 'directory') return backend ?? 'emulated'
+  return kind === 'socket' ? 'vhost-user' : 'served'
+}
+
 /**
  * Mounts a virtio-fs device on the host. The mount is usable when this resolves, also by
  * synchronous calls of this process: requests are served by threads of their own.
@@ -184,13 +223,14 @@ export async function mount({ source: from, mountpoint, options: asked = {}, fau
     throw error
   })
   return await mountDevice({
-    source, transport, live, worker, init: { defaultPermissions: rights.defaultPermissions, passthrough: options.direct ?? false },
+    source, backend: backendName(parsed, options), transport, live, worker, init: { defaultPermissions: rights.defaultPermissions, passthrough: options.direct ?? false },
     queues: options.queues ?? 1,
     queueSize,
     pollUs: pollMicroseconds(options.poll),
     timeoutMs: (options.timeout ?? DEFAULT_TIMEOUT_S) * 1000,
     traceJson: options.traceJson,
     waitForPool: faults !== undefined,
+    idleTimeout: options.idleTimeout,
     notices: given ? givenNotices(given) : [],
     hostMount: queues => KernelMount.mount({
       source: options.fsname ?? source, mountpoint: target.path, mode: target.mode, flags: options.mountFlags ?? 0, given, ...rights,
@@ -201,6 +241,8 @@ export async function mount({ source: from, mountpoint, options: asked = {}, fau
 /** A device that was reached and claimed, and where it is to be mounted. All of it is owned by the mount from now on. */
 export interface DeviceMount extends VirtioFsOptions {
   source: string
+  /** What the device is, for people. */
+  backend?: string
   transport: Transport
   live: Pick<LiveTag, 'describe' | 'unmounted' | 'release'>
   /** The first queue's thread, and how to start the others. */
@@ -213,6 +255,8 @@ export interface DeviceMount extends VirtioFsOptions {
   waitForPool?: boolean
   /** What is known already that cannot be done. */
   notices?: readonly string[]
+  /** Seconds. */
+  idleTimeout?: number | undefined
 }
 
 /**
@@ -220,7 +264,7 @@ export interface DeviceMount extends VirtioFsOptions {
  *
  * @throws as `mount`; nothing is left behind then
  */
-export async function mountDevice({ source, transport, live, worker, newWorker, hostMount, init, waitForPool, notices: given = [], ...options }: DeviceMount): Promise<Mount> {
+export async function mountDevice({ source, backend = 'emulated', transport, live, worker, newWorker, hostMount, init, waitForPool, notices: given = [], idleTimeout, ...options }: DeviceMount): Promise<Mount> {
   const fs = await VirtioFs.create(transport, options, worker, newWorker).catch(error => {
     live.release()
     throw error
@@ -241,7 +285,9 @@ export async function mountDevice({ source, transport, live, worker, newWorker, 
     live.describe({ source, mountpoint: kernel.mountpoint, connection: kernel.connection })
     const notices = [...transport.notices ?? [], ...given]
     if (init.passthrough && !fs.init!.flags.includes('PASSTHROUGH')) notices.push('this kernel has no FUSE passthrough: option direct has no effect')
-    return new Mount(source, fs, kernel, notices)
+    const mounted = new Mount(source, fs, kernel, backend, notices)
+    if (idleTimeout !== undefined) mounted.endWhenIdle(idleTimeout * 1000)
+    return mounted
   } catch (error) {
     await kernel.unmount(true)
     await fs.killSb()

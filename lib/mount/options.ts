@@ -49,6 +49,10 @@ export interface MountOptions {
   timeout?: number
   /** Append a JSON record per request and lifecycle event to this file. */
   traceJson?: string
+  /** Unmount after so many seconds without a request, when nothing is open. */
+  idleTimeout?: number
+  /** Where the command in the background says what happens: `syslog`, `journal`, `none` or a file. A program listens to events. */
+  log?: string
   /** Source shown in mount tables. Default: the source. */
   fsname?: string
   /** Let other users in. Default: as root yes. */
@@ -132,6 +136,8 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'no_readdirplus', key: 'readdirplus', set: false, help: 'do without READDIRPLUS' },
   { name: 'timeout', key: 'timeout', value: 'SECONDS', parse: seconds, help: 'deadline of each step of mounting and unmounting (default: 10)' },
   { name: 'trace_json', key: 'traceJson', value: 'FILE', help: 'append a JSON record per request and lifecycle event' },
+  { name: 'idle_timeout', key: 'idleTimeout', value: 'SECONDS', parse: seconds, help: 'unmount after so long without a request, when nothing is open' },
+  { name: 'log', key: 'log', value: 'syslog|journal|none|FILE', help: 'where a mount in the background says what happens (default: syslog, if there is one)' },
   { name: 'fsname', key: 'fsname', value: 'NAME', help: 'source to show in mount tables' },
   { name: 'allow_other', key: 'allowOther', help: 'let other users in (default as root)' },
   { name: 'no_allow_other', key: 'allowOther', set: false, help: 'only the user who mounted' },

@@ -12,7 +12,7 @@ import { basename, dirname } from 'node:path'
 import { errno, PeerGoneError, SyscallError, UsageError } from '../errors.js'
 import { setU64 } from '../wire/u64.js'
 import { defineStruct } from '../wire/struct.js'
-import { close, pollAsync, POLLIN } from './io.js'
+import { close, pollAsync, POLLIN, write } from './io.js'
 import { bind, check, result } from './libc.js'
 import { scratch, type Region } from './memory.js'
 
@@ -30,6 +30,7 @@ const c_shutdown = bind('int shutdown(int, int)')
 
 const AF_UNIX = 1
 const SOCK_STREAM = 1
+const SOCK_DGRAM = 2
 const SOCK_CLOEXEC = 0x80000
 const SOCK_NONBLOCK = 0x800
 const SOL_SOCKET = 1
@@ -102,6 +103,21 @@ function streamSocket(flags: number): number {
 function tryConnect(fd: number, path: string): number {
   const length = sockaddr(path)
   return length < 0 ? length : result(c_connect(fd, staging().address, length))
+}
+
+/** Sends one datagram to a socket and is done. @returns how many bytes were sent, or −errno: nobody there, or its queue is full */
+export function sendDatagram(path: string, text: string): number {
+  const fd = result(c_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0))
+  if (fd < 0) return fd
+  let n = tryConnect(fd, path)
+  if (n === 0) {
+    const { bytes, address } = staging()
+    const data = Buffer.from(text).subarray(0, SOCKET_BUFFER_BYTES)
+    bytes.set(data, DATA_AT)
+    n = write(fd, address + DATA_AT, data.length)
+  }
+  close(fd)
+  return n
 }
 
 function isSocket(path: string): boolean {

@@ -1,0 +1,16 @@
+/** Where the control sockets of this user's mounts are: PID-NUMBER, one per mount. */
+import { mkdirSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { runtimeDir } from '../mount/runtime-dir.js'
+
+export function controlDir(): string {
+  const path = join(runtimeDir(), 'control')
+  mkdirSync(path, { recursive: true, mode: 0o700 })
+  return path
+}
+
+/** Every socket that is there, also of processes that have died. */
+export function controlSockets(): string[] {
+  const dir = controlDir()
+  return readdirSync(dir).map(name => join(dir, name))
+}
