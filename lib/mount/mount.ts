@@ -64,7 +64,7 @@ export class Mount extends EventEmitter<Events> {
   readonly #sinceMs = Date.now()
 
   /** @internal */
-  constructor(source: string, fs: VirtioFs, kernel: HostMount, backend: string, notices: readonly string[]) {
+  constructor(source: string, fs: VirtioFs, kernel: HostMount, notices: readonly string[], backend = 'emulated') {
     super()
     this.source = source
     this.#backend = backend
@@ -264,7 +264,7 @@ export interface DeviceMount extends VirtioFsOptions {
  *
  * @throws as `mount`; nothing is left behind then
  */
-export async function mountDevice({ source, backend = 'emulated', transport, live, worker, newWorker, hostMount, init, waitForPool, notices: given = [], idleTimeout, ...options }: DeviceMount): Promise<Mount> {
+export async function mountDevice({ source, backend, transport, live, worker, newWorker, hostMount, init, waitForPool, notices: given = [], idleTimeout, ...options }: DeviceMount): Promise<Mount> {
   const fs = await VirtioFs.create(transport, options, worker, newWorker).catch(error => {
     live.release()
     throw error
@@ -285,7 +285,7 @@ export async function mountDevice({ source, backend = 'emulated', transport, liv
     live.describe({ source, mountpoint: kernel.mountpoint, connection: kernel.connection })
     const notices = [...transport.notices ?? [], ...given]
     if (init.passthrough && !fs.init!.flags.includes('PASSTHROUGH')) notices.push('this kernel has no FUSE passthrough: option direct has no effect')
-    const mounted = new Mount(source, fs, kernel, backend, notices)
+    const mounted = new Mount(source, fs, kernel, notices, backend)
     if (idleTimeout !== undefined) mounted.endWhenIdle(idleTimeout * 1000)
     return mounted
   } catch (error) {

@@ -6,17 +6,18 @@ import { unmountFileSystem } from '../sys/mount.js'
 import { MNT_DETACH } from './flags.js'
 import { findMount, FS_TYPE } from './mountinfo.js'
 
-/** Resolves a mount point whose own last part may be a dead mount, which realpath(3) cannot enter. */
+/**
+ * Resolves a mount point without touching what is mounted there, which may be dead, or hang: only
+ * when it is no mount of ours may its own last part be a symbolic link.
+ */
 export function resolveMountpoint(path: string): string {
   const absolute = resolve(path)
+  let beside = absolute
   try {
-    return realpathSync(absolute)
+    beside = join(realpathSync(dirname(absolute)), basename(absolute))
+    return findMount(beside)?.type === FS_TYPE ? beside : realpathSync(absolute)
   } catch {
-    try {
-      return join(realpathSync(dirname(absolute)), basename(absolute))
-    } catch {
-      return absolute
-    }
+    return beside
   }
 }
 
