@@ -7,11 +7,13 @@ import { MAY_BLOCK, NO_REPLY, type DeviceRequest, type Handlers } from '../handl
 import * as attributes from './attribute-requests.js'
 import * as entries from './entries.js'
 import { CHANGES_FILES, droppingCapabilities } from './file-capabilities.js'
-import * as files from './files.js'
+import * as fileData from './file-data.js'
+import * as fileRanges from './file-ranges.js'
 import { destroy, init } from './init.js'
 import { Head } from './layout.js'
 import { acquire, release } from './mutex.js'
 import * as namespace from './namespace.js'
+import * as openFiles from './open-files.js'
 import type { Operation } from './operation.js'
 import type { PassthroughShared } from './shared.js'
 import { Volume } from './volume.js'
@@ -33,37 +35,37 @@ const operations: Partial<Record<number, Operation>> = {
   [Op.RMDIR]: namespace.rmdir,
   [Op.RENAME]: namespace.rename,
   [Op.LINK]: namespace.link,
-  [Op.OPEN]: files.open,
-  [Op.READ]: files.read,
-  [Op.WRITE]: files.write,
+  [Op.OPEN]: openFiles.open,
+  [Op.READ]: fileData.read,
+  [Op.WRITE]: fileData.write,
   [Op.STATFS]: attributes.statfs,
-  [Op.RELEASE]: files.release,
-  [Op.FSYNC]: files.fsyncFile,
+  [Op.RELEASE]: openFiles.release,
+  [Op.FSYNC]: fileData.fsyncFile,
   [Op.SETXATTR]: xattrs.setXattr,
   [Op.GETXATTR]: xattrs.getXattr,
   [Op.LISTXATTR]: xattrs.listXattr,
   [Op.REMOVEXATTR]: xattrs.removeXattr,
-  [Op.FLUSH]: files.flush,
+  [Op.FLUSH]: fileData.flush,
   [Op.INIT]: init,
-  [Op.OPENDIR]: files.opendir,
+  [Op.OPENDIR]: openFiles.opendir,
   [Op.READDIR]: entries.readdir,
-  [Op.RELEASEDIR]: files.releasedir,
-  [Op.FSYNCDIR]: files.fsyncDirectory,
+  [Op.RELEASEDIR]: openFiles.releasedir,
+  [Op.FSYNCDIR]: fileData.fsyncDirectory,
   [Op.ACCESS]: attributes.access,
-  [Op.CREATE]: files.create,
+  [Op.CREATE]: openFiles.create,
   [Op.INTERRUPT]: noReply,
   [Op.DESTROY]: destroy,
   [Op.NOTIFY_REPLY]: noReply,
   [Op.BATCH_FORGET]: namespace.batchForget,
-  [Op.FALLOCATE]: files.fallocateFile,
+  [Op.FALLOCATE]: fileRanges.fallocateFile,
   [Op.READDIRPLUS]: entries.readdirplus,
   [Op.RENAME2]: namespace.rename2,
-  [Op.LSEEK]: files.lseekFile,
-  [Op.COPY_FILE_RANGE]: files.copyRange,
+  [Op.LSEEK]: fileRanges.lseekFile,
+  [Op.COPY_FILE_RANGE]: fileRanges.copyRange,
   [Op.SYNCFS]: attributes.syncFileSystem,
-  [Op.TMPFILE]: files.tmpfile,
+  [Op.TMPFILE]: openFiles.tmpfile,
   [Op.STATX]: attributes.statxInode,
-  [Op.COPY_FILE_RANGE_64]: files.copyRange64,
+  [Op.COPY_FILE_RANGE_64]: fileRanges.copyRange64,
 }
 
 /** What a read-only volume refuses outright. OPEN, CREATE and ACCESS look at their flags themselves. */

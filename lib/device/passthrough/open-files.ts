@@ -1,22 +1,17 @@
-/** Requests on open files: opening and making them, data, and what is done through a descriptor. */
+/** Requests that begin and end the use of a file or directory: opening, making, releasing. */
 import { errno } from '../../errors.js'
 import {
-  FOPEN_DIRECT_IO, FOPEN_NOFLUSH, FOPEN_PARALLEL_DIRECT_WRITES, FOPEN_PASSTHROUGH, FUSE_FSYNC_FDATASYNC, FUSE_OPEN_KILL_SUIDGID, FUSE_WRITE_CACHE,
-  FUSE_WRITE_KILL_SUIDGID, FuseCopyFileRangeIn,
-  FuseCopyFileRangeOut, FuseCreateIn, FuseEntryOut, FuseFallocateIn, FuseFlushIn, FuseFsyncIn, FuseLseekIn, FuseLseekOut, FuseOpenIn,
-  FuseOpenOut, FuseReadIn, FuseReleaseIn, FuseWriteIn, FuseWriteOut,
+  FOPEN_DIRECT_IO, FOPEN_NOFLUSH, FOPEN_PARALLEL_DIRECT_WRITES, FOPEN_PASSTHROUGH, FUSE_OPEN_KILL_SUIDGID, FuseCreateIn, FuseEntryOut, FuseOpenIn,
+  FuseOpenOut, FuseReleaseIn,
 } from '../../fuse/abi.js'
 import {
-  copyFileRange, dup, fallocate, fdatasync, fsync, lseek, O_ACCMODE, O_APPEND, O_CREAT, O_DIRECT, O_DIRECTORY, O_DSYNC, O_EXCL, O_LARGEFILE,
-  O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_SYNC, O_TMPFILE, O_TRUNC, O_WRONLY, preadv2, pwritev2, RWF_APPEND, RWF_NOWAIT, S_IFDIR, S_IFLNK,
-  S_IFREG, wide,
+  O_ACCMODE, O_CREAT, O_DIRECT, O_DIRECTORY, O_DSYNC, O_EXCL, O_LARGEFILE, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_SYNC, O_TMPFILE, O_TRUNC,
+  O_WRONLY, S_IFDIR, S_IFLNK, S_IFREG,
 } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
-import { getU64, setU64 } from '../../wire/u64.js'
-import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
+import type { DeviceRequest } from '../handlers.js'
 import { NO_BACKING } from './backing-files.js'
 import { DIRECTORY, FILE, HandleFlag } from './handle-table.js'
-import { NO_ID } from './id-map.js'
 import { Negotiated } from './layout.js'
 import { MountKind } from './mount-table.js'
 import { enterCaller, leaveCaller, pinDirectory, readNewName, replyEntry } from './namespace.js'
@@ -216,166 +211,4 @@ export function release(volume: Volume, request: DeviceRequest): number {
 
 export function releasedir(volume: Volume, request: DeviceRequest): number {
   return releaseHandle(volume, request, DIRECTORY)
-}
-
-export function read(volume: Volume, request: DeviceRequest): number {
-  const { args, argsAt } = request
-  const handle = volume.handles.pin(args, argsAt + FuseReadIn.fh, FILE, request.nodeid)
-  if (handle < 0) return handle
-  const offset = wide(args.getUint32(argsAt + FuseReadIn.offset, true), args.getUint32(argsAt + FuseReadIn.offset + 4, true))
-  const fd = volume.handles.fd(handle)
-  const flags = volume.handles.flags(handle)
-  let done = MAY_BLOCK
-  if (request.mayBlock || (flags & HandleFlag.MEMORY) !== 0) done = preadv2(fd, request.replyIov, request.replyIovCount, offset, 0)
-  else if ((flags & (HandleFlag.DIRECT | HandleFlag.UNKNOWN)) === 0) done = readCached(volume, request, handle, fd, offset)
-  volume.handles.unpin(handle)
-  return done
-}
-
-/** Reads what is in memory. @returns MAY_BLOCK when that is not all there is */
-function readCached(volume: Volume, request: DeviceRequest, handle: number, fd: number, offset: number | bigint): number {
-  const done = preadv2(fd, request.replyIov, request.replyIovCount, offset, RWF_NOWAIT)
-  if (done === request.replyBytes) return done
-  if (done === -errno.EAGAIN) return MAY_BLOCK
-  if (done === -errno.EOPNOTSUPP) {
-    volume.handles.setFlags(handle, HandleFlag.UNKNOWN)
-    return MAY_BLOCK
-  }
-  if (done < 0 || typeof offset === 'bigint') return done < 0 ? done : MAY_BLOCK
-  // a short read means the end of the file to the kernel
-  const end = lseek(fd, 0, SEEK_END)
-  return end >= 0 && offset + done >= end ? done : MAY_BLOCK
-}
-
-const SEEK_END = 2
-
-export function write(volume: Volume, request: DeviceRequest): number {
-  const { args, argsAt } = request
-  const handle = volume.handles.pin(args, argsAt + FuseWriteIn.fh, FILE, request.nodeid)
-  if (handle < 0) return handle
-  if (!request.mayBlock && (volume.handles.flags(handle) & (HandleFlag.DIRECT | HandleFlag.SYNC)) !== 0) {
-    volume.handles.unpin(handle)
-    return MAY_BLOCK
-  }
-  const writeFlags = args.getUint32(argsAt + FuseWriteIn.write_flags, true)
-  // a page of the cache has its place; only a write as such goes to the end, wherever that is by now
-  const append = (writeFlags & FUSE_WRITE_CACHE) === 0 && (args.getUint32(argsAt + FuseWriteIn.flags, true) & O_APPEND) !== 0
-  const kill = (writeFlags & FUSE_WRITE_KILL_SUIDGID) !== 0
-  if (kill) volume.caller.dropFsetid()
-  const offset = wide(args.getUint32(argsAt + FuseWriteIn.offset, true), args.getUint32(argsAt + FuseWriteIn.offset + 4, true))
-  const done = pwritev2(volume.handles.fd(handle), request.payloadIov, request.payloadIovCount, offset, append ? RWF_APPEND : 0)
-  if (kill) volume.caller.restoreFsetid()
-  volume.handles.unpin(handle)
-  if (done < 0) return done
-  request.reply.setUint32(request.replyAt + FuseWriteOut.size, done, true)
-  request.reply.setUint32(request.replyAt + FuseWriteOut.padding, 0, true)
-  return FuseWriteOut.SIZE
-}
-
-/** A close of one of the caller's descriptors: what the file system has to say then comes from closing a copy of ours. */
-export function flush(volume: Volume, request: DeviceRequest): number {
-  const handle = volume.handles.pin(request.args, request.argsAt + FuseFlushIn.fh, FILE, request.nodeid)
-  if (handle < 0) return handle
-  const copy = dup(volume.handles.fd(handle))
-  volume.handles.unpin(handle)
-  return copy < 0 ? copy : close(copy)
-}
-
-function sync(volume: Volume, request: DeviceRequest, kind: number): number {
-  const { args, argsAt } = request
-  const handle = volume.handles.pin(args, argsAt + FuseFsyncIn.fh, kind, request.nodeid)
-  if (handle < 0) return handle
-  const fd = volume.handles.fd(handle)
-  const done = (args.getUint32(argsAt + FuseFsyncIn.fsync_flags, true) & FUSE_FSYNC_FDATASYNC) !== 0 ? fdatasync(fd) : fsync(fd)
-  volume.handles.unpin(handle)
-  return done
-}
-
-export function fsyncFile(volume: Volume, request: DeviceRequest): number {
-  return sync(volume, request, FILE)
-}
-
-export function fsyncDirectory(volume: Volume, request: DeviceRequest): number {
-  return sync(volume, request, DIRECTORY)
-}
-
-/**
- * Whether suid and sgid bits must go for a change of data that comes without a flag for it. The
- * kernel left that to us (HANDLE_KILLPRIV_V2), and only root may keep them. A kernel that maps ids
- * does not say who it is (NO_ID), and sends a SETATTR for it.
- */
-function mustKill(volume: Volume, { uid }: DeviceRequest): boolean {
-  return uid !== 0 && uid !== NO_ID && volume.negotiated(Negotiated.KILLPRIV_V2)
-}
-
-export function fallocateFile(volume: Volume, request: DeviceRequest): number {
-  const { args, argsAt } = request
-  const handle = volume.handles.pin(args, argsAt + FuseFallocateIn.fh, FILE, request.nodeid)
-  if (handle < 0) return handle
-  const offset = wide(args.getUint32(argsAt + FuseFallocateIn.offset, true), args.getUint32(argsAt + FuseFallocateIn.offset + 4, true))
-  const length = wide(args.getUint32(argsAt + FuseFallocateIn.length, true), args.getUint32(argsAt + FuseFallocateIn.length + 4, true))
-  const kill = mustKill(volume, request)
-  if (kill) volume.caller.dropFsetid()
-  const done = fallocate(volume.handles.fd(handle), args.getUint32(argsAt + FuseFallocateIn.mode, true), offset, length)
-  if (kill) volume.caller.restoreFsetid()
-  volume.handles.unpin(handle)
-  return done
-}
-
-export function lseekFile(volume: Volume, request: DeviceRequest): number {
-  const { args, argsAt, reply, replyAt } = request
-  const handle = volume.handles.pin(args, argsAt + FuseLseekIn.fh, FILE, request.nodeid)
-  if (handle < 0) return handle
-  const offset = wide(args.getUint32(argsAt + FuseLseekIn.offset, true), args.getUint32(argsAt + FuseLseekIn.offset + 4, true))
-  const found = lseek(volume.handles.fd(handle), offset, args.getUint32(argsAt + FuseLseekIn.whence, true))
-  volume.handles.unpin(handle)
-  if (found < 0) return Number(found)
-  if (typeof found === 'bigint') reply.setBigUint64(replyAt + FuseLseekOut.offset, found, true)
-  else setU64(reply, replyAt + FuseLseekOut.offset, found)
-  return FuseLseekOut.SIZE
-}
-
-/** @returns bytes copied, or −errno */
-function copy(volume: Volume, request: DeviceRequest, mostBytes: number): number {
-  const { args, argsAt } = request
-  const from = volume.handles.pin(args, argsAt + FuseCopyFileRangeIn.fh_in, FILE, request.nodeid)
-  if (from < 0) return from
-  const to = volume.handles.pin(args, argsAt + FuseCopyFileRangeIn.fh_out, FILE, getU64(args, argsAt + FuseCopyFileRangeIn.nodeid_out))
-  if (to < 0) {
-    volume.handles.unpin(from)
-    return to
-  }
-  const { small } = volume
-  for (let i = 0; i < 8; i += 4) {
-    small.view.setUint32(i, args.getUint32(argsAt + FuseCopyFileRangeIn.off_in + i, true), true)
-    small.view.setUint32(8 + i, args.getUint32(argsAt + FuseCopyFileRangeIn.off_out + i, true), true)
-  }
-  const length = Math.min(getU64(args, argsAt + FuseCopyFileRangeIn.len), mostBytes)
-  const kill = mustKill(volume, request)
-  if (kill) volume.caller.dropFsetid()
-  const done = copyFileRange(volume.handles.fd(from), small.address, volume.handles.fd(to), small.address + 8, length, args.getUint32(argsAt + FuseCopyFileRangeIn.flags, true))
-  if (kill) volume.caller.restoreFsetid()
-  volume.handles.unpin(to)
-  volume.handles.unpin(from)
-  return done
-}
-
-/** The most that a 32-bit count can say, in whole pages. */
-const COPY_MOST = 0xffff_f000
-/** The most that one call copies anyway (MAX_RW_COUNT). */
-const COPY_MOST_64 = Number.MAX_SAFE_INTEGER
-
-export function copyRange(volume: Volume, request: DeviceRequest): number {
-  const done = copy(volume, request, COPY_MOST)
-  if (done < 0) return done
-  request.reply.setUint32(request.replyAt + FuseWriteOut.size, done, true)
-  request.reply.setUint32(request.replyAt + FuseWriteOut.padding, 0, true)
-  return FuseWriteOut.SIZE
-}
-
-export function copyRange64(volume: Volume, request: DeviceRequest): number {
-  const done = copy(volume, request, COPY_MOST_64)
-  if (done < 0) return done
-  setU64(request.reply, request.replyAt + FuseCopyFileRangeOut.bytes_copied, done)
-  return FuseCopyFileRangeOut.SIZE
 }

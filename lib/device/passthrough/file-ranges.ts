@@ -1,0 +1,90 @@
+/** Requests on ranges of open files: allocating, finding holes, copying. */
+import { FuseCopyFileRangeIn, FuseCopyFileRangeOut, FuseFallocateIn, FuseLseekIn, FuseLseekOut, FuseWriteOut } from '../../fuse/abi.js'
+import { copyFileRange, fallocate, lseek, wide } from '../../sys/file.js'
+import { getU64, setU64 } from '../../wire/u64.js'
+import type { DeviceRequest } from '../handlers.js'
+import { FILE } from './handle-table.js'
+import { NO_ID } from './id-map.js'
+import { Negotiated } from './layout.js'
+import type { Volume } from './volume.js'
+
+/**
+ * Whether suid and sgid bits must go for a change of data that comes without a flag for it. The
+ * kernel left that to us (HANDLE_KILLPRIV_V2), and only root may keep them. A kernel that maps ids
+ * does not say who it is (NO_ID), and sends a SETATTR for it.
+ */
+function mustKill(volume: Volume, { uid }: DeviceRequest): boolean {
+  return uid !== 0 && uid !== NO_ID && volume.negotiated(Negotiated.KILLPRIV_V2)
+}
+
+export function fallocateFile(volume: Volume, request: DeviceRequest): number {
+  const { args, argsAt } = request
+  const handle = volume.handles.pin(args, argsAt + FuseFallocateIn.fh, FILE, request.nodeid)
+  if (handle < 0) return handle
+  const offset = wide(args.getUint32(argsAt + FuseFallocateIn.offset, true), args.getUint32(argsAt + FuseFallocateIn.offset + 4, true))
+  const length = wide(args.getUint32(argsAt + FuseFallocateIn.length, true), args.getUint32(argsAt + FuseFallocateIn.length + 4, true))
+  const kill = mustKill(volume, request)
+  if (kill) volume.caller.dropFsetid()
+  const done = fallocate(volume.handles.fd(handle), args.getUint32(argsAt + FuseFallocateIn.mode, true), offset, length)
+  if (kill) volume.caller.restoreFsetid()
+  volume.handles.unpin(handle)
+  return done
+}
+
+export function lseekFile(volume: Volume, request: DeviceRequest): number {
+  const { args, argsAt, reply, replyAt } = request
+  const handle = volume.handles.pin(args, argsAt + FuseLseekIn.fh, FILE, request.nodeid)
+  if (handle < 0) return handle
+  const offset = wide(args.getUint32(argsAt + FuseLseekIn.offset, true), args.getUint32(argsAt + FuseLseekIn.offset + 4, true))
+  const found = lseek(volume.handles.fd(handle), offset, args.getUint32(argsAt + FuseLseekIn.whence, true))
+  volume.handles.unpin(handle)
+  if (found < 0) return Number(found)
+  if (typeof found === 'bigint') reply.setBigUint64(replyAt + FuseLseekOut.offset, found, true)
+  else setU64(reply, replyAt + FuseLseekOut.offset, found)
+  return FuseLseekOut.SIZE
+}
+
+/** @returns bytes copied, or −errno */
+function copy(volume: Volume, request: DeviceRequest, mostBytes: number): number {
+  const { args, argsAt } = request
+  const from = volume.handles.pin(args, argsAt + FuseCopyFileRangeIn.fh_in, FILE, request.nodeid)
+  if (from < 0) return from
+  const to = volume.handles.pin(args, argsAt + FuseCopyFileRangeIn.fh_out, FILE, getU64(args, argsAt + FuseCopyFileRangeIn.nodeid_out))
+  if (to < 0) {
+    volume.handles.unpin(from)
+    return to
+  }
+  const { small } = volume
+  for (let i = 0; i < 8; i += 4) {
+    small.view.setUint32(i, args.getUint32(argsAt + FuseCopyFileRangeIn.off_in + i, true), true)
+    small.view.setUint32(8 + i, args.getUint32(argsAt + FuseCopyFileRangeIn.off_out + i, true), true)
+  }
+  const length = Math.min(getU64(args, argsAt + FuseCopyFileRangeIn.len), mostBytes)
+  const kill = mustKill(volume, request)
+  if (kill) volume.caller.dropFsetid()
+  const done = copyFileRange(volume.handles.fd(from), small.address, volume.handles.fd(to), small.address + 8, length, args.getUint32(argsAt + FuseCopyFileRangeIn.flags, true))
+  if (kill) volume.caller.restoreFsetid()
+  volume.handles.unpin(to)
+  volume.handles.unpin(from)
+  return done
+}
+
+/** The most that a 32-bit count can say, in whole pages. */
+const COPY_MOST = 0xffff_f000
+/** The most that one call copies anyway (MAX_RW_COUNT). */
+const COPY_MOST_64 = Number.MAX_SAFE_INTEGER
+
+export function copyRange(volume: Volume, request: DeviceRequest): number {
+  const done = copy(volume, request, COPY_MOST)
+  if (done < 0) return done
+  request.reply.setUint32(request.replyAt + FuseWriteOut.size, done, true)
+  request.reply.setUint32(request.replyAt + FuseWriteOut.padding, 0, true)
+  return FuseWriteOut.SIZE
+}
+
+export function copyRange64(volume: Volume, request: DeviceRequest): number {
+  const done = copy(volume, request, COPY_MOST_64)
+  if (done < 0) return done
+  setU64(request.reply, request.replyAt + FuseCopyFileRangeOut.bytes_copied, done)
+  return FuseCopyFileRangeOut.SIZE
+}
