@@ -57,7 +57,9 @@ export async function runCommandLine(args: string[]): Promise<void> {
     .wrap(Math.min(100, process.stdout.columns ?? 100))
     .exitProcess(false)
     .fail((message, error) => {
-      throw error ?? new UsageError(`${message.split('\n')[0]} (try --help)`)
+      // what the parser finds wrong comes as a message alone, or as an error of its own
+      if (error && error.name !== 'YError') throw error
+      throw new UsageError(`${(message || error.message).split('\n')[0]} (try --help)`)
     })
     .parseAsync()
 }

@@ -42,7 +42,7 @@ export class VhostUserTransport implements Transport {
         requestQueues = config.numRequestQueues
       }
       if (negotiated.queueNum > 0) requestQueues = Math.min(requestQueues, negotiated.queueNum - 1)
-      if (requestQueues < 1) throw new UsageError(`virtio-fs device "${tag}" has no request queue`)
+      if (requestQueues < 1) throw new UsageError(`virtio-fs device "${tag}" has no request queue`, 'EPROTO')
       return new VhostUserTransport(frontend, {
         tag,
         ownTag,

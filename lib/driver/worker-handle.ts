@@ -6,7 +6,7 @@ import { close, createEventfd, signalEventfd } from '../sys/io.js'
 import type { WorkerCommand, WorkerEvent, WorkerSetup } from './worker-protocol.js'
 
 /** What a handle needs of its thread; a test has one that it steps itself. */
-export type QueueThread = Pick<Worker, 'postMessage' | 'terminate'> & EventEmitter
+export type QueueThread = Pick<Worker, 'postMessage'> & EventEmitter
 
 /** Starts the thread of a queue. */
 function startThread(index: number): QueueThread {
@@ -58,7 +58,7 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
     })
   }
 
-  /** Sends a command and wakes the thread from epoll. It must be serving. */
+  /** Sends a command and wakes the thread from epoll. It must be serving, but for `exit`. */
   send(command: WorkerCommand): void {
     this.#thread.postMessage(command)
     signalEventfd(this.wakeFd)
@@ -73,8 +73,8 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
 
   /** Ends the thread and frees its eventfd. */
   async end(): Promise<void> {
-    if (this.#serving) this.send({ type: 'exit' })
-    else void this.#thread.terminate()
+    // not terminate(): a thread that is loading its modules would leave their descriptors open
+    this.send({ type: 'exit' })
     await this.#ended
     close(this.wakeFd)
   }

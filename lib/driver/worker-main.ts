@@ -8,25 +8,33 @@ import { QueueWorker } from './queue-worker.js'
 import type { WorkerCommand, WorkerSetup } from './worker-protocol.js'
 
 const port = parentPort!
-const [setup] = await once(port, 'message') as [WorkerSetup]
 
-async function createHandlers(): Promise<Handlers | undefined> {
-  if (setup.backend.kind !== 'emulated') return undefined
-  const module = await import(setup.backend.module) as HandlersModule
-  return await module.createHandlers(setup.backend.data, { windowFd: setup.backend.windowFd })
+async function createHandlers({ backend }: WorkerSetup): Promise<Handlers | undefined> {
+  if (backend.kind !== 'emulated') return undefined
+  const module = await import(backend.module) as HandlersModule
+  return await module.createHandlers(backend.data, { windowFd: backend.windowFd })
 }
 
-const worker = new QueueWorker(setup, {
-  post: event => port.postMessage(event),
-  take: () => receiveMessageOnPort(port)?.message as WorkerCommand | undefined,
-}, await createHandlers())
+async function serve(setup: WorkerSetup): Promise<void> {
+  const worker = new QueueWorker(setup, {
+    post: event => port.postMessage(event),
+    take: () => receiveMessageOnPort(port)?.message as WorkerCommand | undefined,
+  }, await createHandlers(setup))
+  try {
+    worker.run()
+  } catch (error) {
+    abortConnection(setup.connection, setup.mountpoint)
+    throw error
+  } finally {
+    worker.close()
+  }
+}
+
+const [first] = await once(port, 'message') as [WorkerSetup | WorkerCommand]
 try {
-  worker.run()
-} catch (error) {
-  abortConnection(setup.connection, setup.mountpoint)
-  throw error
+  // a mount that failed before there was a queue to serve sends `exit` instead
+  if (!('type' in first)) await serve(first)
 } finally {
-  worker.close()
   releaseScratch()
   port.postMessage({ type: 'exited' })
 }

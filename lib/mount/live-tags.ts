@@ -149,6 +149,7 @@ const START_TIMEOUT_MS = 30_000
  * nobody has locked is left over: it is removed.
  */
 export async function findLiveMount(tag: string): Promise<LiveMount | undefined> {
+  if (tag === '') return undefined
   const path = fileOf(tag)
   const deadline = performance.now() + START_TIMEOUT_MS
   for (let live = readLive(path); ; live = readLive(path)) {

@@ -15,7 +15,7 @@ import { watchIdle } from './idle.js'
 import type { MountStatus } from './mount-status.js'
 import { readMounts } from './mountinfo.js'
 import { prepareMountpoint } from './mountpoint.js'
-import { pollMicroseconds, type MountOptions } from './options.js'
+import { pollMicroseconds, timeoutMs, type MountOptions } from './options.js'
 import { LiveTag } from './live-tags.js'
 import { parseSource, type Source } from './source.js'
 
@@ -41,7 +41,6 @@ export interface UnmountOptions {
 }
 
 const DEFAULT_QUEUE_SIZE = 128
-const DEFAULT_TIMEOUT_S = 10
 
 interface Events {
   /** The device is gone; the mount answers ENOTCONN until it is unmounted. */
@@ -227,7 +226,7 @@ export async function mount({ source: from, mountpoint, options: asked = {}, fau
     queues: options.queues ?? 1,
     queueSize,
     pollUs: pollMicroseconds(options.poll),
-    timeoutMs: (options.timeout ?? DEFAULT_TIMEOUT_S) * 1000,
+    timeoutMs: timeoutMs(options.timeout),
     traceJson: options.traceJson,
     waitForPool: faults !== undefined,
     idleTimeout: options.idleTimeout,

@@ -238,3 +238,8 @@ const POLL_AUTO_US = 200
 export function pollMicroseconds(poll: MountOptions['poll'] = 'auto'): number {
   return poll === 'auto' ? POLL_AUTO_US : poll === 'off' ? 0 : poll
 }
+
+/** The timeout option in milliseconds. */
+export function timeoutMs(timeout = 10): number {
+  return timeout * 1000
+}

@@ -11,7 +11,7 @@ import { PeerGoneError, UsageError } from '../errors.js'
 import { close } from '../sys/io.js'
 import { listenUnix } from '../sys/socket.js'
 import { VhostUserFrontend } from '../vhost-user/frontend.js'
-import type { MountOptions } from './options.js'
+import { timeoutMs, type MountOptions } from './options.js'
 import { privateDir } from './runtime-dir.js'
 
 const debug = createDebug('virtiofs:backend')
@@ -90,8 +90,9 @@ export class Virtiofsd {
    */
   static async start(directory: string, tag: string, options: MountOptions): Promise<Virtiofsd> {
     const binary = findVirtiofsd(options.virtiofsd)
+    const deadline = timeoutMs(options.timeout)
     // only the C one mentions the FUSE interface it was built for
-    const { stdout } = await promisify(execFile)(binary, ['--version']).catch(() => ({ stdout: '' }))
+    const { stdout } = await promisify(execFile)(binary, ['--version'], { timeout: deadline, killSignal: 'SIGKILL' }).catch(() => ({ stdout: '' }))
     const dir = privateDir()
     let child: ChildProcess | undefined
     try {
@@ -107,7 +108,7 @@ export class Virtiofsd {
         })
         const exited = new Promise<void>(resolve => started.once('close', () => resolve()))
         await new Promise<void>((resolve, reject) => { started.once('spawn', () => resolve()).once('error', reject) })
-        const frontend = VhostUserFrontend.connect(path)
+        const frontend = VhostUserFrontend.connect(path, { timeoutMs: deadline })
         unlinkSync(path)
         return new Virtiofsd(started, exited, frontend, () => said.trim())
       } finally {

@@ -146,7 +146,7 @@ export function connectUnix(path: string): number {
     if (n === -errno.ENAMETOOLONG) n = connectLong(fd, path)
     if (n === 0) return fd
     // the kernel says ECONNREFUSED for a path that is no socket, too
-    if (n === -errno.ECONNREFUSED && !isSocket(path)) throw new UsageError(`${path} is not a socket`)
+    if (n === -errno.ECONNREFUSED && !isSocket(path)) throw new UsageError(`${path} is not a socket`, 'ENOTSOCK')
   } catch (error) {
     close(fd)
     throw error
@@ -156,7 +156,7 @@ export function connectUnix(path: string): number {
     case errno.ENOENT: throw new PeerGoneError(`${path}: no such socket`, 'ENOENT')
     case errno.ECONNREFUSED: throw new PeerGoneError(`${path}: nobody is listening on this socket`, 'ECONNREFUSED')
     case errno.EAGAIN: throw new PeerGoneError(`${path}: the queue of connections is full; does it serve another client?`, 'ECONNREFUSED')
-    case errno.EPROTOTYPE: throw new UsageError(`${path} is not a stream socket`)
+    case errno.EPROTOTYPE: throw new UsageError(`${path} is not a stream socket`, 'EPROTOTYPE')
     default: throw new SyscallError('connect', -n, path)
   }
 }

@@ -27,22 +27,22 @@ export interface FsConfig {
  * Reads and checks it, as the probe of Linux `virtio_fs.c` does.
  *
  * @param bytes 40, or 44 when NOTIFICATION was negotiated
- * @throws UsageError (EINVAL): too short, an empty tag, one that is not UTF-8, no request queue, or
+ * @throws UsageError (EPROTO): too short, an empty tag, one with a newline or that is not UTF-8, no request queue, or
  * buffers for notifications of an impossible size
  */
 export function parseFsConfig(bytes: Uint8Array): FsConfig {
   if (bytes.length < VirtioFsConfig.SIZE) {
-    throw new UsageError(`virtio-fs configuration has ${bytes.length} bytes, expected ${VirtioFsConfig.SIZE}`)
+    throw unfit(`virtio-fs configuration has ${bytes.length} bytes, expected ${VirtioFsConfig.SIZE}`)
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const numRequestQueues = view.getUint32(VirtioFsConfig.num_request_queues, true)
   const tag = parseTag(bytes.subarray(0, VIRTIO_FS_TAG_BYTES))
-  if (numRequestQueues === 0) throw new UsageError(`virtio-fs device "${tag}" has no request queue`)
+  if (numRequestQueues === 0) throw unfit(`virtio-fs device "${tag}" has no request queue`)
   const config: FsConfig = { tag, numRequestQueues }
   if (bytes.length >= VirtioFsNotifyConfig.SIZE) {
     const size = config.notifyBufSize = view.getUint32(VirtioFsNotifyConfig.notify_buf_size, true)
     if (size < LEAST_NOTIFY_BYTES || size > MOST_NOTIFY_BYTES) {
-      throw new UsageError(`virtio-fs device "${tag}" has notify_buf_size ${size}, expected ${LEAST_NOTIFY_BYTES} to ${MOST_NOTIFY_BYTES}`)
+      throw unfit(`virtio-fs device "${tag}" has notify_buf_size ${size}, expected ${LEAST_NOTIFY_BYTES} to ${MOST_NOTIFY_BYTES}`)
     }
   }
   return config
@@ -52,10 +52,17 @@ export function parseFsConfig(bytes: Uint8Array): FsConfig {
 function parseTag(field: Uint8Array): string {
   const end = field.indexOf(0)
   const name = end < 0 ? field : field.subarray(0, end)
-  if (name.length === 0) throw new UsageError('virtio-fs device has an empty tag')
+  if (name.length === 0) throw unfit('virtio-fs device has an empty tag')
+  let tag: string
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(name)
+    tag = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(name)
   } catch {
-    throw new UsageError(`virtio-fs device has a tag that is not UTF-8: ${Buffer.from(name).toString('hex')}`)
+    throw unfit(`virtio-fs device has a tag that is not UTF-8: ${Buffer.from(name).toString('hex')}`)
   }
+  if (tag.includes('\n')) throw unfit(`virtio-fs device has a tag with a newline: ${JSON.stringify(tag)}`)
+  return tag
+}
+
+function unfit(message: string): UsageError {
+  return new UsageError(message, 'EPROTO')
 }

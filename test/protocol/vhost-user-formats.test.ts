@@ -23,10 +23,10 @@ t.test('configuration space', async t => {
     [fsConfigBytes('myfs', 1).subarray(0, 39), /39 bytes, expected 40/],
     [new Uint8Array(0), /0 bytes/],
   ]
-  for (const [bytes, message] of bad) t.throws(() => parseFsConfig(bytes), { name: 'UsageError', code: 'EINVAL', message })
+  for (const [bytes, message] of bad) t.throws(() => parseFsConfig(bytes), { name: 'UsageError', code: 'EPROTO', message })
   const latin1 = fsConfigBytes('', 1)
   latin1[0] = 0xe9
-  t.throws(() => parseFsConfig(latin1), { code: 'EINVAL', message: /not UTF-8: e9/ })
+  t.throws(() => parseFsConfig(latin1), { code: 'EPROTO', message: /not UTF-8: e9/ })
 })
 
 t.test('names of bits', async t => {

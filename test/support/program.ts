@@ -15,6 +15,12 @@ export interface ProgramOptions {
   input?: string
 }
 
+/**
+ * tap puts its hooks into NODE_OPTIONS of everything that is spawned: they are slow to load, in every
+ * Node process and in each of its threads, and no user's mount has them.
+ */
+const WITHOUT_TAP = ['-u', 'NODE_OPTIONS']
+
 export class Program {
   readonly argv: readonly string[]
   readonly child: ChildProcess
@@ -29,7 +35,7 @@ export class Program {
   constructor(argv: readonly string[], { cwd, env, fds = [], input }: ProgramOptions = {}) {
     this.argv = argv
     const stdio: StdioOptions = [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe', ...fds]
-    const child = spawn(argv[0]!, argv.slice(1), { stdio, ...cwd !== undefined && { cwd }, env: env ?? process.env })
+    const child = spawn('env', [...WITHOUT_TAP, ...argv], { stdio, ...cwd !== undefined && { cwd }, env: env ?? process.env })
     this.child = child
     child.stdout!.setEncoding('utf8').on('data', (text: string) => { this.stdout += text })
     child.stderr!.setEncoding('utf8').on('data', (text: string) => { this.stderr += text })

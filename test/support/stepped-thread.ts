@@ -36,12 +36,6 @@ export class SteppedThread extends EventEmitter implements QueueThread {
     this.#inbox.push(message)
   }
 
-  terminate(): Promise<number> {
-    if (this.#worker) throw new Error('a thread that sleeps in epoll cannot be terminated')
-    this.#end()
-    return Promise.resolve(0)
-  }
-
   /** The next step throws, as an unforeseen error would. */
   fail(): void {
     this.#fails = true
@@ -64,14 +58,20 @@ export class SteppedThread extends EventEmitter implements QueueThread {
   #step(): boolean {
     const worker = this.#worker
     switch (this.state) {
-      case 'loading':
-        this.#worker = new QueueWorker(this.#inbox.shift() as WorkerSetup, {
+      case 'loading': {
+        const first = this.#inbox.shift() as WorkerSetup | WorkerCommand
+        if ('type' in first) {
+          this.#end()
+          return true
+        }
+        this.#worker = new QueueWorker(first, {
           post: event => { this.#outbox.push(['message', event]) },
           take: () => this.#inbox.shift() as WorkerCommand | undefined,
         }, undefined)
         this.#worker.start()
         this.state = 'running'
         return true
+      }
       case 'running':
         if (worker!.pass() === 0) this.state = 'drowsy'
         return true

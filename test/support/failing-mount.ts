@@ -1,0 +1,58 @@
+/**
+ * A mount through the library that must fail, twice:
+ *
+ *     node dist/test/support/failing-mount.js SOURCE MOUNTPOINT [OPTION...]
+ *
+ * Prints what was thrown, and what the process held after the first failure and some time after the
+ * second, as JSON. A process of its own, with no descriptors but those of the library.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { mount } from '../../lib/index.js'
+import { parseMountOptions } from '../../lib/mount/options.js'
+
+export interface Failure {
+  message: string
+  before: string[]
+  after: string[]
+}
+
+const [source, mountpoint, ...options] = process.argv.slice(2) as [string, string, ...string[]]
+
+async function attempt(): Promise<string> {
+  try {
+    const mounted = await mount({ source, mountpoint, options: parseMountOptions(options) })
+    await mounted.unmount()
+  } catch (error) {
+    return (error as Error).message
+  }
+  throw new Error('it did mount')
+}
+
+/** Descriptors, mappings of memfds, threads and children of this process. */
+function held(): string[] {
+  const fds = readdirSync('/proc/self/fd').flatMap(fd => {
+    try {
+      return [readlinkSync(`/proc/self/fd/${fd}`).replace(/\d+/, '')]
+    } catch {
+      // that of this listing
+      return []
+    }
+  })
+  const memfds = readFileSync('/proc/self/maps', 'utf8').split('\n').filter(line => line.includes('memfd:')).length
+  const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim()
+  return [...fds.sort(), `${memfds} memfds`, `${readdirSync('/proc/self/task').length} threads`, `children: ${children}`]
+}
+
+const SETTLE_MS = 100
+const DEADLINE_MS = 5000
+
+// the first time starts threads of Node that stay
+const message = await attempt()
+await sleep(SETTLE_MS)
+const before = held()
+await attempt()
+const endMs = performance.now() + DEADLINE_MS
+do await sleep(SETTLE_MS)
+while (held().join() !== before.join() && performance.now() < endMs)
+console.log(JSON.stringify({ message, before, after: held() } satisfies Failure))
