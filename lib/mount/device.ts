@@ -15,10 +15,10 @@ import type { Source } from './source.js'
 import { Virtiofsd } from './virtiofsd.js'
 
 /** Options of a directory that only the emulated device has. */
-const OF_OURS = ['hide', 'only'] as const
+const OF_OURS = [['hide', 'hide'], ['only', 'only'], ['max_size', 'maxSize']] as const
 
 /** Options of who may do and see what in a shared directory: a backend that we do not start would not know of them. */
-const PROTECTIVE = [['xattrmap', 'xattrmap'], ['translate_uid', 'translateUid'], ['translate_gid', 'translateGid'], ['hide', 'hide'], ['only', 'only']] as const
+const PROTECTIVE = [['xattrmap', 'xattrmap'], ['translate_uid', 'translateUid'], ['translate_gid', 'translateGid'], ['hide', 'hide'], ['only', 'only'], ['max_size', 'maxSize']] as const
 
 /**
  * Reaches the device that a source names.
@@ -31,8 +31,8 @@ export async function probeDevice(source: Source, options: MountOptions, faults?
   if (options.cache === 'coherent' && (source.kind === 'socket' || options.backend)) {
     throw new UsageError('cache=coherent needs the emulated device: a virtiofsd tells of no changes')
   }
-  const unknown = options.backend && OF_OURS.find(key => options[key] !== undefined)
-  if (unknown) throw new UsageError(`option ${unknown} needs the emulated device: no virtiofsd has it`)
+  const unknown = options.backend && OF_OURS.find(([, key]) => options[key] !== undefined)
+  if (unknown) throw new UsageError(`option ${unknown[0]} needs the emulated device: no virtiofsd has it`)
   if (faults && (source.kind === 'socket' || options.backend)) throw new UsageError('faults need the emulated device')
   if (source.kind === 'socket') {
     if (options.backend !== undefined) throw new UsageError('backend=virtiofsd needs a directory as its source, not a socket')
@@ -92,7 +92,7 @@ function emulate(directory: string, tag: string, options: MountOptions, faults?:
     root: directory, cache: options.cache ?? 'auto', writeback: options.writeback ?? false,
     xattr: (options.xattr ?? false) || (options.posixAcl ?? false) || options.xattrmap !== undefined, posixAcl: options.posixAcl ?? false,
     readonly: options.readonly ?? false, allowDirectIo: options.allowDirectIo ?? false, direct: options.direct ?? false, readdirplus: options.readdirplus ?? true,
-    xattrMap: options.xattrmap ?? '', translateUid: options.translateUid ?? [], translateGid: options.translateGid ?? [], hide: options.hide ?? [], only: options.only ?? [],
+    xattrMap: options.xattrmap ?? '', translateUid: options.translateUid ?? [], translateGid: options.translateGid ?? [], hide: options.hide ?? [], only: options.only ?? [], maxSize: options.maxSize ?? Infinity,
   })
   const module = new URL('../device/passthrough-handlers.js', import.meta.url).href
   const { notices } = shared
@@ -103,7 +103,7 @@ function emulate(directory: string, tag: string, options: MountOptions, faults?:
 }
 
 /** Options that say how a shared directory is served: a file system of its own decides that itself. */
-const OF_DIRECTORIES = ['backend', 'socket', 'cache', 'writeback', 'xattr', 'posixAcl', 'xattrmap', 'translateUid', 'translateGid', 'hide', 'only', 'allowDirectIo', 'direct', 'readdirplus', 'readonly'] as const
+const OF_DIRECTORIES = ['backend', 'socket', 'cache', 'writeback', 'xattr', 'posixAcl', 'xattrmap', 'translateUid', 'translateGid', 'hide', 'only', 'maxSize', 'allowDirectIo', 'direct', 'readdirplus', 'readonly'] as const
 
 function serve({ module, data, async }: ServedDevice, tag: string, options: MountOptions, faults?: FaultControl): Transport {
   const wrong = OF_DIRECTORIES.find(key => options[key] !== undefined)

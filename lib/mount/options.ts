@@ -40,6 +40,8 @@ export interface MountOptions {
   hide?: readonly string[]
   /** What is no directory exists in the mount only if its name matches one of these globs. */
   only?: readonly string[]
+  /** Bytes that all that is in the directory may take together, as du(1) counts. */
+  maxSize?: number
   allowDirectIo?: boolean
   /** The kernel reads, writes and maps files of the emulated device itself (FUSE passthrough): as root, on Linux 6.9 or later. */
   direct?: boolean
@@ -108,6 +110,16 @@ function idRules(rules: readonly string[], name: string): void {
   new TranslatedIds(name, rules)
 }
 
+const UNITS = ['', 'k', 'm', 'g', 't']
+
+/** Bytes, or with a suffix of powers of 1024. */
+function size(text: string, name: string): number {
+  const [, digits, unit] = /^(\d+)([kmgt]?)i?b?$/i.exec(text) ?? []
+  const bytes = Number(digits) * 1024 ** UNITS.indexOf(unit?.toLowerCase() ?? '')
+  if (digits === undefined || !Number.isSafeInteger(bytes) || bytes === 0) throw new UsageError(`option ${name}=${text}: expected a size such as 500M or 10G`)
+  return bytes
+}
+
 /** @throws UsageError */
 function patterns(texts: readonly string[], name: string): void {
   checkPatterns(texts, name)
@@ -131,6 +143,7 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'translate_gid', key: 'translateGid', value: 'RULE', list: idRules, help: 'translate group ids in the same way; may be repeated' },
   { name: 'hide', key: 'hide', value: 'PATTERN', list: patterns, help: 'names that do not exist and cannot be made, in any directory; may be repeated' },
   { name: 'only', key: 'only', value: 'PATTERN', list: patterns, help: 'the names that exist and can be made, but for directories; may be repeated' },
+  { name: 'max_size', key: 'maxSize', value: 'SIZE', parse: size, help: 'what all files together may take, such as 10G; ENOSPC beyond' },
   { name: 'allow_direct_io', key: 'allowDirectIo', help: 'pass O_DIRECT on to the shared directory' },
   { name: 'direct', key: 'direct', help: 'the kernel reads, writes and maps the files itself (root, Linux 6.9)' },
   { name: 'no_readdirplus', key: 'readdirplus', set: false, help: 'do without READDIRPLUS' },

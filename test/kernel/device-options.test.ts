@@ -1,14 +1,15 @@
 /** Options of what serves a directory, on real mounts: the emulated device, and a virtiofsd that is started for it. */
 import { execFileSync } from 'node:child_process'
 import {
-  chmodSync, chownSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync,
+  chmodSync, chownSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statfsSync, statSync, symlinkSync, writeFileSync,
 } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type LiveMount, withMount } from '../support/mounts.js'
 import { serve } from '../support/passthrough-fixture.js'
-import { missing, noProgram, peerPath } from '../support/peers.js'
+import { BRIDGE, missing, noProgram, peerPath } from '../support/peers.js'
 import { getxattr, listxattr, removexattr, setxattr } from '../support/posix-xattrs.js'
 import { run, runToEnd } from '../support/program.js'
 
@@ -152,4 +153,59 @@ t.test('hide where case is ignored', { skip: missing('emulated') }, async t => {
     await runToEnd(['umount', folding])
     rmSync(folding, { recursive: true })
   }
+})
+
+const MIB = 1 << 20
+
+/** Fills a file of a size through a mapping, and says how writing it back went. */
+const MAP = `
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, int(sys.argv[2]))
+m = mmap.mmap(fd, int(sys.argv[2]))
+for i in range(0, int(sys.argv[2]), 4096): m[i] = 1
+try:
+  m.flush()
+  os.fsync(fd)
+  print('written')
+except OSError as e:
+  print(e)
+`
+
+function du(dir: string): number {
+  return Number(execFileSync('du', ['-sk', dir], { encoding: 'utf8' }).split('\t')[0]) * 1024
+}
+
+for (const options of [['queues=4'], ['writeback', 'queues=2'], ['cache=never']]) {
+  t.test(`max_size, ${options.join(', ')}`, { skip: missing('emulated') }, async t => {
+    await withMount(t, { peer: 'emulated', options: ['max_size=16M', ...options], files: source => writeFileSync(join(source, 'old'), Buffer.alloc(MIB, 1)) }, async ({ dir, source }) => {
+      const free = (): number => statfsSync(dir).bavail * statfsSync(dir).bsize
+      t.ok(free() > 14 * MIB && free() <= 15 * MIB, 'statfs')
+      // until there is no room, several at a time; the error may come with a later write or with fsync
+      const writers = await Promise.all([0, 1, 2, 3].map(i => runToEnd(['dd', 'if=/dev/zero', `of=${join(dir, `f${i}`)}`, 'bs=64k', 'count=160', 'conv=fsync'])))
+      t.ok(writers.some(({ stderr }) => /No space left/.test(stderr)), 'somebody had no room')
+      const most = 16 * MIB + 256 * 1024
+      t.ok(du(source) <= most && du(source) > 14 * MIB, `${du(source)} bytes`)
+      t.ok(free() < MIB + MIB / 2)
+      for (const i of [0, 1, 2, 3]) rmSync(join(dir, `f${i}`))
+      for (const end = performance.now() + 10_000; free() < 14 * MIB && performance.now() < end;) await sleep(20)
+      t.ok(free() > 14 * MIB, 'what is removed is given back')
+      // through a mapping: the pages find no room when they are written back
+      const mapped = await runToEnd(['python3', '-c', MAP, join(dir, 'mapped'), String(24 * MIB)])
+      t.match(mapped.stdout, /No space left|Input\/output error/, `a mapping: ${mapped.stdout}${mapped.stderr}`)
+      t.ok(du(source) <= most, `${du(source)} bytes`)
+    })
+  })
+}
+
+t.test('options that a virtiofsd does not have are refused', { skip: missing('emulated') }, async t => {
+  const dir = mkdtempSync(join(tmpdir(), 'vfb-'))
+  for (const option of ['hide=x', 'only=x', 'max_size=1M']) {
+    for (const [source, backend] of [[dir, ',backend=virtiofsd'], ['unix:/nowhere.sock', '']]) {
+      const { exit, stderr } = await runToEnd([...BRIDGE, source!, dir, '-o', `${option}${backend}`])
+      t.equal(exit?.code, 1)
+      t.match(stderr, new RegExp(`option ${option.split('=')[0]} needs`))
+    }
+  }
+  rmSync(dir, { recursive: true })
 })

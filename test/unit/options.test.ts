@@ -28,6 +28,7 @@ t.test('every option of the table, by an example of it', async t => {
     xattrmap: ['xattrmap=:map::user.virtiofs.:', 'xattrmap', ':map::user.virtiofs.:'],
     translate_uid: ['translate_uid=map:0:100000:65536', 'translateUid', ['map:0:100000:65536']], translate_gid: ['translate_gid=forbid-guest:0:1', 'translateGid', ['forbid-guest:0:1']],
     hide: ['hide=*.{a\\,b}', 'hide', ['*.{a,b}']], only: ['only=[.]x', 'only', ['[.]x']],
+    max_size: ['max_size=3G', 'maxSize', 3 * 2 ** 30],
     allow_direct_io: ['allow_direct_io', 'allowDirectIo', true], direct: ['direct', 'direct', true], no_readdirplus: ['no_readdirplus', 'readdirplus', false],
     timeout: ['timeout=2.5', 'timeout', 2.5], trace_json: ['trace_json=/tmp/t', 'traceJson', '/tmp/t'], fsname: ['fsname=host:/dir', 'fsname', 'host:/dir'],
     idle_timeout: ['idle_timeout=600', 'idleTimeout', 600], log: ['log=/var/log/x', 'log', '/var/log/x'],

@@ -9,12 +9,13 @@ import {
   truncate, utimensat, wide,
 } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
-import { copyU64 } from '../../wire/u64.js'
+import { copyU64, getU64, setU64 } from '../../wire/u64.js'
 import type { DeviceRequest } from '../handlers.js'
 import { writeAttrOut } from './attributes.js'
 import { FILE } from './handle-table.js'
 import { NO_ID, type IdMap } from './id-map.js'
 import { Negotiated } from './layout.js'
+import { BLOCK_BYTES, type Space } from './space.js'
 import type { Volume } from './volume.js'
 
 const UTIME_NOW = 0x3fff_ffff
@@ -106,6 +107,7 @@ function applySize(volume: Volume, request: DeviceRequest, valid: number, index:
   // only ftruncate marks times when the size stays
   const failed = opened ? ftruncate(fd, size) : truncate(volume.procPath.address, size)
   if (kill) volume.caller.restoreFsetid()
+  volume.space?.settle(index, fd, 0)
   return failed
 }
 
@@ -180,8 +182,20 @@ export function statfs(volume: Volume, request: DeviceRequest): number {
   reply.setUint32(replyAt + FuseKstatfs.bsize, from.getUint32(Statfs.f_bsize, true), true)
   reply.setUint32(replyAt + FuseKstatfs.namelen, from.getUint32(Statfs.f_namelen, true), true)
   reply.setUint32(replyAt + FuseKstatfs.frsize, from.getUint32(Statfs.f_frsize, true), true)
+  if (volume.space !== undefined) limitStatfs(volume.space, reply, replyAt, from)
   for (let i = FuseKstatfs.padding; i < FuseStatfsOut.SIZE; i += 4) reply.setUint32(replyAt + i, 0, true)
   return FuseStatfsOut.SIZE
+}
+
+/** With `max_size`: what is left of it, unless the file system has less. */
+function limitStatfs(space: Space, reply: DataView, replyAt: number, from: DataView): void {
+  const blocksPerUnit = Math.max(1, getU64(from, Statfs.f_frsize) / BLOCK_BYTES)
+  const left = Math.max(0, Math.floor((space.limit - space.used) / blocksPerUnit))
+  const used = Math.ceil(space.used / blocksPerUnit)
+  const free = Math.min(left, getU64(from, Statfs.f_bfree))
+  setU64(reply, replyAt + FuseKstatfs.bfree, free)
+  setU64(reply, replyAt + FuseKstatfs.bavail, Math.min(free, getU64(from, Statfs.f_bavail)))
+  setU64(reply, replyAt + FuseKstatfs.blocks, used + free)
 }
 
 /** Only sent by kernels without default_permissions: the kernel below decides, as the caller. */

@@ -6,6 +6,7 @@ import {
 import { dup, fdatasync, fsync, lseek, O_APPEND, preadv2, pwritev2, RWF_APPEND, RWF_NOWAIT, wide } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
 import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
+import { settleSpace } from './file-ranges.js'
 import { DIRECTORY, FILE, HandleFlag } from './handle-table.js'
 import type { Volume } from './volume.js'
 
@@ -52,10 +53,16 @@ export function write(volume: Volume, request: DeviceRequest): number {
   // a page of the cache has its place; only a write as such goes to the end, wherever that is by now
   const append = (writeFlags & FUSE_WRITE_CACHE) === 0 && (args.getUint32(argsAt + FuseWriteIn.flags, true) & O_APPEND) !== 0
   const kill = (writeFlags & FUSE_WRITE_KILL_SUIDGID) !== 0
-  if (kill) volume.caller.dropFsetid()
   const offset = wide(args.getUint32(argsAt + FuseWriteIn.offset, true), args.getUint32(argsAt + FuseWriteIn.offset + 4, true))
-  const done = pwritev2(volume.handles.fd(handle), request.payloadIov, request.payloadIovCount, offset, append ? RWF_APPEND : 0)
-  if (kill) volume.caller.restoreFsetid()
+  const fd = volume.handles.fd(handle)
+  const admitted = volume.space === undefined ? 0 : append ? volume.space.admit(request.payloadBytes) : volume.space.admitRange(fd, offset, request.payloadBytes)
+  let done = admitted
+  if (admitted >= 0) {
+    if (kill) volume.caller.dropFsetid()
+    done = pwritev2(fd, request.payloadIov, request.payloadIovCount, offset, append ? RWF_APPEND : 0)
+    if (kill) volume.caller.restoreFsetid()
+    settleSpace(volume, request.nodeid, fd, admitted)
+  }
   volume.handles.unpin(handle)
   if (done < 0) return done
   request.reply.setUint32(request.replyAt + FuseWriteOut.size, done, true)

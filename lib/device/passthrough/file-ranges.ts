@@ -17,19 +17,41 @@ function mustKill(volume: Volume, { uid }: DeviceRequest): boolean {
   return uid !== 0 && uid !== NO_ID && volume.negotiated(Negotiated.KILLPRIV_V2)
 }
 
+/** With `max_size`, after a change of a file: counts it. @param admitted see Space.settle */
+export function settleSpace(volume: Volume, nodeid: number, fd: number, admitted: number): void {
+  const { space, inodes } = volume
+  if (space === undefined) return
+  const index = inodes.pin(nodeid)
+  if (index < 0) {
+    space.cancel(admitted)
+    return
+  }
+  space.settle(index, fd, admitted)
+  inodes.unpin(index)
+}
+
 export function fallocateFile(volume: Volume, request: DeviceRequest): number {
   const { args, argsAt } = request
   const handle = volume.handles.pin(args, argsAt + FuseFallocateIn.fh, FILE, request.nodeid)
   if (handle < 0) return handle
   const offset = wide(args.getUint32(argsAt + FuseFallocateIn.offset, true), args.getUint32(argsAt + FuseFallocateIn.offset + 4, true))
   const length = wide(args.getUint32(argsAt + FuseFallocateIn.length, true), args.getUint32(argsAt + FuseFallocateIn.length + 4, true))
-  const kill = mustKill(volume, request)
-  if (kill) volume.caller.dropFsetid()
-  const done = fallocate(volume.handles.fd(handle), args.getUint32(argsAt + FuseFallocateIn.mode, true), offset, length)
-  if (kill) volume.caller.restoreFsetid()
+  const mode = args.getUint32(argsAt + FuseFallocateIn.mode, true)
+  const fd = volume.handles.fd(handle)
+  const admitted = volume.space === undefined || (mode & FALLOC_FL_PUNCH_HOLE) !== 0 ? 0 : volume.space.admitRange(fd, offset, length)
+  let done = admitted
+  if (admitted >= 0) {
+    const kill = mustKill(volume, request)
+    if (kill) volume.caller.dropFsetid()
+    done = fallocate(fd, mode, offset, length)
+    if (kill) volume.caller.restoreFsetid()
+    settleSpace(volume, request.nodeid, fd, admitted)
+  }
   volume.handles.unpin(handle)
   return done
 }
+
+const FALLOC_FL_PUNCH_HOLE = 2
 
 export function lseekFile(volume: Volume, request: DeviceRequest): number {
   const { args, argsAt, reply, replyAt } = request
@@ -59,15 +81,29 @@ function copy(volume: Volume, request: DeviceRequest, mostBytes: number): number
     small.view.setUint32(i, args.getUint32(argsAt + FuseCopyFileRangeIn.off_in + i, true), true)
     small.view.setUint32(8 + i, args.getUint32(argsAt + FuseCopyFileRangeIn.off_out + i, true), true)
   }
-  const length = Math.min(getU64(args, argsAt + FuseCopyFileRangeIn.len), mostBytes)
-  const kill = mustKill(volume, request)
-  if (kill) volume.caller.dropFsetid()
-  const done = copyFileRange(volume.handles.fd(from), small.address, volume.handles.fd(to), small.address + 8, length, args.getUint32(argsAt + FuseCopyFileRangeIn.flags, true))
-  if (kill) volume.caller.restoreFsetid()
+  let length = Math.min(getU64(args, argsAt + FuseCopyFileRangeIn.len), mostBytes)
+  const toFd = volume.handles.fd(to)
+  let done = 0
+  if (volume.space !== undefined) {
+    // fewer bytes are no error, and what is beyond the source takes no room
+    length = Math.min(length, COUNTED_COPY)
+    done = volume.space.admitRange(toFd, getU64(args, argsAt + FuseCopyFileRangeIn.off_out), length)
+  }
+  if (done >= 0) {
+    const admitted = done
+    const kill = mustKill(volume, request)
+    if (kill) volume.caller.dropFsetid()
+    done = copyFileRange(volume.handles.fd(from), small.address, toFd, small.address + 8, length, args.getUint32(argsAt + FuseCopyFileRangeIn.flags, true))
+    if (kill) volume.caller.restoreFsetid()
+    settleSpace(volume, getU64(args, argsAt + FuseCopyFileRangeIn.nodeid_out), toFd, admitted)
+  }
   volume.handles.unpin(to)
   volume.handles.unpin(from)
   return done
 }
+
+/** The most that one copy takes with `max_size`. */
+const COUNTED_COPY = 1 << 20
 
 /** The most that a 32-bit count can say, in whole pages. */
 const COPY_MOST = 0xffff_f000

@@ -27,6 +27,7 @@ import { errno } from '../../errors.js'
 import { close } from '../../sys/io.js'
 import { HANDLE_AT, HandleIndex } from './handle-index.js'
 import { hashLevelAt, hashLevels, HASH_FIRST_BITS, Head, RECORD_WORDS, type Layout } from './layout.js'
+import type { Space } from './space.js'
 import { lock, unlock } from './spin-lock.js'
 import { St, type StatBuffer } from './stat-buffer.js'
 
@@ -66,6 +67,8 @@ export const Flag = {
   WATCHED: 64,
   /** A directory in which no two names are one file's, see Volume.hasPlainNames. */
   PLAIN: 128,
+  /** No name leads to it any more: with the record its blocks are given back. */
+  GONE: 256,
   TYPE: 0o170000,
 } as const
 
@@ -495,11 +498,15 @@ export class InodeTable {
     w[at + Rec.COUNT_HIGH] = 0
     w[at + Rec.BACKING] = 0
     w[at + Rec.BACKING_OPENS] = 0
+    this.space?.known(index, stat.blocks)
     Atomics.store(w, at + Rec.COUNT, 1)
     // last: from here on `pin` accepts the new node id
     Atomics.store(w, at + Rec.GENERATION, -w[at + Rec.GENERATION]! + 1)
     this.#link(index)
   }
+
+  /** With `max_size`. */
+  space: Space | undefined
 
   /** Whether the last insertion of this thread made a record. */
   created = false
@@ -651,6 +658,7 @@ export class InodeTable {
       if ((w[at + Rec.FLAGS]! & Flag.KEPT) !== 0) Atomics.sub(w, Head.KEPT_FDS, 1)
       close(fd)
     }
+    if ((w[at + Rec.FLAGS]! & Flag.GONE) !== 0) this.space?.gone(index)
     lock(w, Head.INODE_LOCK)
     Atomics.sub(w, Head.INODE_LIVE, 1)
     // a slot whose generations are used up is never used again

@@ -42,6 +42,10 @@ export const Head = {
   BY_HANDLE_MOVES: 20,
   /** With `only`: held while something is named, see NAMING in passthrough.ts. */
   NAMES_LOCK: 21,
+  /** With `max_size`: two 64-bit numbers and their lock, see Space. The first word is an even one. */
+  SPACE_USED: 22,
+  SPACE_ADMITTED: 24,
+  SPACE_LOCK: 26,
   /** Ids of the threads that serve this directory: what they change is no news to the kernel. */
   THREADS: 32,
   THREADS_END: 64,
@@ -79,6 +83,8 @@ export interface Layout {
   handlesAt: number
   hashAt: number
   recordsAt: number
+  /** Notes of Space, a 64-bit number by inode; 0 without. */
+  spaceAt: number
   /** The index by file handle, of the same levels as the hash; 0 without. */
   byHandleAt: number
   words: number
@@ -94,8 +100,11 @@ export function hashLevelAt(level: number): number {
   return (2 ** level - 1) * 2 ** HASH_FIRST_BITS
 }
 
-/** @param byHandle with an index of the inodes by file handle */
-export function planLayout(inodeCapacity: number, handleCapacity: number, cacheCapacity: number, byHandle = false): Layout {
+/**
+ * @param byHandle with an index of the inodes by file handle
+ * @param counted with room for the notes of Space
+ */
+export function planLayout(inodeCapacity: number, handleCapacity: number, cacheCapacity: number, byHandle = false, counted = false): Layout {
   const page = 1024
   const round = (words: number): number => Math.ceil(words / page) * page
   const mountsAt = round(Head.WORDS)
@@ -105,8 +114,10 @@ export function planLayout(inodeCapacity: number, handleCapacity: number, cacheC
   const hashWords = round(hashLevelAt(hashLevels(inodeCapacity)))
   const recordsAt = hashAt + hashWords
   const recordsEnd = recordsAt + round(inodeCapacity * RECORD_WORDS)
+  const byHandleEnd = recordsEnd + (byHandle ? hashWords : 0)
   return {
     inodeCapacity, handleCapacity, cacheCapacity, mountsAt, cacheAt, handlesAt, hashAt, recordsAt,
-    byHandleAt: byHandle ? recordsEnd : 0, words: byHandle ? recordsEnd + hashWords : recordsEnd,
+    byHandleAt: byHandle ? recordsEnd : 0, spaceAt: counted ? byHandleEnd : 0,
+    words: byHandleEnd + (counted ? round(inodeCapacity * 2) : 0),
   }
 }

@@ -10,8 +10,10 @@ import { getU64 } from '../../wire/u64.js'
 import { NO_REPLY, type DeviceRequest } from '../handlers.js'
 import { writeEntryOut, writeNegativeEntry } from './attributes.js'
 import { NO_ID } from './id-map.js'
+import { Flag } from './inode-table.js'
 import { Negotiated } from './layout.js'
 import type { NameFilter } from './name-filter.js'
+import { UNIT_BYTES } from './space.js'
 import type { Volume } from './volume.js'
 
 const EINVAL = -errno.EINVAL
@@ -52,6 +54,19 @@ export function replyEntry(volume: Volume, request: DeviceRequest, index: number
 function replyLookup(volume: Volume, request: DeviceRequest, parent: number): number {
   const index = volume.lookup(request.nodeid, volume.fd(parent), volume.name.memory)
   volume.inodes.unpin(parent)
+  return index < 0 ? index : replyEntry(volume, request, index)
+}
+
+/** The same for what was just made there. */
+function replyMade(volume: Volume, request: DeviceRequest, parent: number): number {
+  const { space, inodes } = volume
+  if (space === undefined) return replyLookup(volume, request, parent)
+  inodes.created = false
+  const index = volume.lookup(request.nodeid, volume.fd(parent), volume.name.memory)
+  // whoever looked a new file up first noted that it has nothing
+  if (index > 0 && (inodes.created || inodes.type(index) === S_IFDIR || inodes.type(index) === S_IFLNK)) space.add(volume.stat.blocks)
+  space.settle(parent, volume.fd(parent), 0)
+  inodes.unpin(parent)
   return index < 0 ? index : replyEntry(volume, request, index)
 }
 
@@ -116,6 +131,14 @@ export function mkdir(volume: Volume, request: DeviceRequest): number {
   if (volume.filter?.hides(volume.name.memory.bytes)) return -errno.EPERM
   const mode = args.getUint32(argsAt + FuseMkdirIn.mode, true)
   const umask = args.getUint32(argsAt + FuseMkdirIn.umask, true)
+  const admitted = volume.space === undefined ? 0 : volume.space.admit(UNIT_BYTES)
+  if (admitted < 0) return admitted
+  const done = mkdirIn(volume, request, mode, umask)
+  volume.space?.cancel(admitted)
+  return done
+}
+
+function mkdirIn(volume: Volume, request: DeviceRequest, mode: number, umask: number): number {
   const parent = pinDirectory(volume, request.nodeid)
   if (parent < 0) return parent
   let failed = enterCaller(volume, request, umask)
@@ -123,7 +146,7 @@ export function mkdir(volume: Volume, request: DeviceRequest): number {
     failed = mkdirat(volume.fd(parent), volume.name.address, mode & 0o7777)
     leaveCaller(volume)
   }
-  if (failed === 0) return replyLookup(volume, request, parent)
+  if (failed === 0) return replyMade(volume, request, parent)
   volume.inodes.unpin(parent)
   return failed
 }
@@ -135,6 +158,8 @@ export function mknod(volume: Volume, request: DeviceRequest): number {
   const mode = args.getUint32(argsAt + FuseMknodIn.mode, true)
   const device = args.getUint32(argsAt + FuseMknodIn.rdev, true)
   const umask = args.getUint32(argsAt + FuseMknodIn.umask, true)
+  const full = volume.space === undefined ? 0 : volume.space.full
+  if (full < 0) return full
   const parent = pinDirectory(volume, request.nodeid)
   if (parent < 0) return parent
   let failed = enterCaller(volume, request, umask)
@@ -142,7 +167,7 @@ export function mknod(volume: Volume, request: DeviceRequest): number {
     failed = mknodat(volume.fd(parent), volume.name.address, mode, device)
     leaveCaller(volume)
   }
-  if (failed === 0) return replyLookup(volume, request, parent)
+  if (failed === 0) return replyMade(volume, request, parent)
   volume.inodes.unpin(parent)
   return failed
 }
@@ -152,6 +177,14 @@ export function symlink(volume: Volume, request: DeviceRequest): number {
   if (nameEnd < 0) return nameEnd
   const end = volume.path.readString(request, nameEnd)
   if (end < 0) return end
+  const admitted = volume.space === undefined ? 0 : volume.space.admit(UNIT_BYTES)
+  if (admitted < 0) return admitted
+  const done = symlinkIn(volume, request)
+  volume.space?.cancel(admitted)
+  return done
+}
+
+function symlinkIn(volume: Volume, request: DeviceRequest): number {
   const parent = pinDirectory(volume, request.nodeid)
   if (parent < 0) return parent
   let failed = volume.caller.enter(request, volume.negotiated(Negotiated.SUPP_GROUP))
@@ -159,7 +192,7 @@ export function symlink(volume: Volume, request: DeviceRequest): number {
     failed = symlinkat(volume.path.address, volume.fd(parent), volume.name.address)
     volume.caller.leave()
   }
-  if (failed === 0) return replyLookup(volume, request, parent)
+  if (failed === 0) return replyMade(volume, request, parent)
   volume.inodes.unpin(parent)
   return failed
 }
@@ -171,9 +204,12 @@ function remove(volume: Volume, request: DeviceRequest, flags: number): number {
   const parent = pinDirectory(volume, request.nodeid)
   if (parent < 0) return parent
   const dirFd = volume.fd(parent)
+  const counted = volume.beforeRemoval(volume.space, dirFd, volume.name.address)
   const kept = volume.keep(dirFd, volume.name.address)
   const failed = unlinkat(dirFd, volume.name.address, flags)
+  volume.removed(volume.space, counted, failed === 0)
   volume.kept(kept, failed === 0)
+  volume.space?.settle(parent, dirFd, 0)
   volume.inodes.unpin(parent)
   return failed
 }
@@ -230,13 +266,17 @@ function move(volume: Volume, request: DeviceRequest, newNodeid: number, flags: 
     return refused
   }
   const replaces = (flags & (RENAME_NOREPLACE | RENAME_EXCHANGE)) === 0
+  const counted = replaces ? volume.beforeRemoval(volume.space, newDirFd, volume.newName.address) : 0
   const kept = replaces ? volume.keep(newDirFd, volume.newName.address) : 0
   // a whiteout is a new inode; its owner's groups are not sent, and the kernel has checked what they permit
   const makes = (flags & RENAME_WHITEOUT) !== 0 && request.uid !== NO_ID
   let failed = makes ? volume.caller.enter(request, false) : 0
   if (failed === 0) failed = renameat2(volume.fd(parent), volume.name.address, newDirFd, volume.newName.address, flags)
   if (makes) volume.caller.leave()
+  if (replaces) volume.removed(volume.space, counted, failed === 0)
   volume.kept(kept, failed === 0)
+  volume.space?.settle(parent, volume.fd(parent), 0)
+  volume.space?.settle(newParent, newDirFd, 0)
   if (failed === 0) {
     volume.moved(newNodeid, newDirFd, volume.newName.memory)
     if ((flags & RENAME_EXCHANGE) !== 0) volume.moved(request.nodeid, volume.fd(parent), volume.name.memory)
@@ -269,12 +309,18 @@ export function link(volume: Volume, request: DeviceRequest): number {
   if (end < 0) return end
   const index = volume.inodes.pin(getU64(request.args, request.argsAt + FuseLinkIn.oldnodeid))
   if (index < 0) return index
-  const fd = volume.fd(index)
+  const full = volume.space === undefined ? 0 : volume.space.full
+  const fd = full < 0 ? full : volume.fd(index)
   const parent = fd < 0 ? fd : pinDirectory(volume, request.nodeid)
   let done = parent
   if (parent >= 0) {
     volume.procPath.set(fd)
     done = linkat(volume.procFd, volume.procPath.digits, volume.fd(parent), volume.name.address, AT_SYMLINK_FOLLOW)
+    // a file made without a name has one now
+    if (done === 0 && volume.space !== undefined) {
+      volume.inodes.clearFlags(index, Flag.GONE)
+      volume.space.settle(parent, volume.fd(parent), 0)
+    }
     if (done === 0) done = replyLookup(volume, request, parent)
     else volume.inodes.unpin(parent)
     if (done > 0 && volume.coherent) forgetAttributes(request)

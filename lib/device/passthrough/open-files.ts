@@ -11,7 +11,9 @@ import {
 import { close } from '../../sys/io.js'
 import type { DeviceRequest } from '../handlers.js'
 import { NO_BACKING } from './backing-files.js'
+import { settleSpace } from './file-ranges.js'
 import { DIRECTORY, FILE, HandleFlag } from './handle-table.js'
+import { Flag } from './inode-table.js'
 import { Negotiated } from './layout.js'
 import { MountKind } from './mount-table.js'
 import { enterCaller, leaveCaller, pinDirectory, readNewName, replyEntry } from './namespace.js'
@@ -79,6 +81,7 @@ function openFile(volume: Volume, index: number, asked: number, killPrivileges: 
   const kill = killPrivileges && (asked & O_TRUNC) !== 0
   if (kill) volume.caller.dropFsetid()
   const fd = volume.open(index, openFlags(volume, asked))
+  if (volume.space !== undefined && fd >= 0 && (asked & O_TRUNC) !== 0) volume.space.settle(index, fd, 0)
   if (kill) volume.caller.restoreFsetid()
   return fd
 }
@@ -130,6 +133,7 @@ export function create(volume: Volume, request: DeviceRequest): number {
   const parent = pinDirectory(volume, request.nodeid)
   if (parent < 0) return parent
   const done = createIn(volume, request, volume.fd(parent), flags, mode, umask, kill)
+  volume.space?.settle(parent, volume.fd(parent), 0)
   volume.inodes.unpin(parent)
   return done
 }
@@ -138,8 +142,12 @@ function createIn(volume: Volume, request: DeviceRequest, dirFd: number, flags: 
   const name = volume.name.address
   // O_EXCL always: what exists already is opened as OPEN would, after the kernel's permission check
   let fd = -errno.EEXIST
+  const full = volume.space === undefined ? 0 : volume.space.full
   if (volume.options.readonly) {
     fd = (flags & O_EXCL) !== 0 ? -errno.EROFS : fd
+  } else if (full < 0) {
+    // what exists can be opened all the same
+    fd = volume.statName(dirFd, name) === 0 ? fd : full
   } else {
     const failed = enterCaller(volume, request, umask)
     if (failed < 0) return failed
@@ -148,6 +156,7 @@ function createIn(volume: Volume, request: DeviceRequest, dirFd: number, flags: 
   }
   if (fd >= 0) {
     const index = volume.adopt(fd, request.nodeid, volume.name.memory)
+    if (index >= 0 && volume.space !== undefined && volume.inodes.created) volume.space.add(volume.stat.blocks)
     if (index >= 0) return replyCreated(volume, request, index, fd, flags)
     close(fd)
     return index
@@ -174,7 +183,8 @@ export function tmpfile(volume: Volume, request: DeviceRequest): number {
   const mode = args.getUint32(argsAt + FuseCreateIn.mode, true)
   const parent = pinDirectory(volume, request.nodeid)
   if (parent < 0) return parent
-  let done = enterCaller(volume, request, args.getUint32(argsAt + FuseCreateIn.umask, true))
+  let done = volume.space === undefined ? 0 : volume.space.full
+  if (done === 0) done = enterCaller(volume, request, args.getUint32(argsAt + FuseCreateIn.umask, true))
   if (done === 0) {
     const fd = volume.openat(volume.fd(parent), volume.dot, openFlags(volume, flags) & ~O_TRUNC | O_TMPFILE | flags & O_EXCL, mode & 0o7777)
     leaveCaller(volume)
@@ -182,6 +192,10 @@ export function tmpfile(volume: Volume, request: DeviceRequest): number {
     if (fd >= 0) {
       const index = volume.adopt(fd, request.nodeid, undefined)
       done = index
+      if (index >= 0 && volume.space !== undefined) {
+        volume.space.add(volume.stat.blocks)
+        volume.inodes.setFlags(index, Flag.GONE)
+      }
       if (index >= 0) done = replyCreated(volume, request, index, fd, flags)
       else close(fd)
     }
@@ -194,6 +208,7 @@ function releaseHandle(volume: Volume, request: DeviceRequest, kind: number): nu
   const handle = volume.handles.pin(request.args, request.argsAt + FuseReleaseIn.fh, kind, request.nodeid)
   if (handle < 0) return handle
   const released = volume.handles.release(handle)
+  if (kind === FILE) settleSpace(volume, request.nodeid, volume.handles.fd(handle), 0)
   if (released && (volume.handles.flags(handle) & HandleFlag.BACKED) !== 0) {
     const index = volume.inodes.pin(request.nodeid)
     if (index >= 0) {

@@ -34,11 +34,13 @@ export interface PassthroughOptions {
   hide: readonly string[]
   /** Unless it is empty: what is no directory only exists if its name matches one. */
   only: readonly string[]
+  /** Bytes that the tree may take; Infinity for no limit. */
+  maxSize: number
 }
 
 export const defaultOptions: Omit<PassthroughOptions, 'root'> = {
   cache: 'auto', writeback: false, xattr: true, posixAcl: false, readonly: false, allowDirectIo: false, direct: false, readdirplus: true,
-  xattrMap: '', translateUid: [], translateGid: [], hide: [], only: [],
+  xattrMap: '', translateUid: [], translateGid: [], hide: [], only: [], maxSize: Infinity,
 }
 
 /** A cache policy as the numbers that replies carry. */
@@ -86,6 +88,10 @@ export function checkOptions(options: PassthroughOptions): void {
   }
   checkPatterns(options.hide, 'hide')
   checkPatterns(options.only, 'only')
+  if (options.maxSize !== Infinity) {
+    if (!Number.isSafeInteger(options.maxSize) || options.maxSize < 1) throw new UsageError(`max_size=${options.maxSize}: expected a whole number of bytes`)
+    if (options.direct) throw new UsageError('max_size does not go with direct: the kernel would write without asking')
+  }
   if (idsOf(options) !== undefined && options.posixAcl) throw new UsageError('posix_acl does not go with translated ids: those in an ACL would stay as they are')
   if (options.writeback && options.cache === 'never') throw new UsageError('writeback does not go with cache=never')
   if (options.writeback && options.cache === 'coherent') throw new UsageError('writeback does not go with cache=coherent: what the kernel has not written yet would hide changes')

@@ -12,8 +12,10 @@ import { Flag, InodeTable, ROOT_INDEX } from './inode-table.js'
 import { planLayout, type Layout } from './layout.js'
 import { MountKind, MountTable, NO_HANDLES } from './mount-table.js'
 import { checkOptions, type PassthroughOptions } from './options.js'
+import { Space } from './space.js'
 import { St, StatBuffer, STAT_MASK } from './stat-buffer.js'
 import { MountProbe } from './file-handles.js'
+import { Usage } from './usage.js'
 import { descriptorLimit } from '../../sys/limits.js'
 import { openWatch } from './watch.js'
 
@@ -68,7 +70,7 @@ export function openPassthrough(options: PassthroughOptions, limits: Passthrough
     const share = Math.max(16, Math.floor(descriptors / (handles ? 4 : 2)))
     const cached = Math.min(limits.cachedDescriptors ?? (handles ? DEFAULT_CACHED : share), share)
     const coherent = options.cache === 'coherent'
-    const layout = planLayout(limits.inodes ?? DEFAULT_INODES, Math.min(descriptors, HANDLE_LIMIT), cached, coherent)
+    const layout = planLayout(limits.inodes ?? DEFAULT_INODES, Math.min(descriptors, HANDLE_LIMIT), cached, coherent, options.maxSize !== Infinity)
     lengthBytes = layout.words * 4
     address = mapAnonymous(lengthBytes)
     const words = new Int32Array(viewRegion(address, lengthBytes).view.buffer)
@@ -76,6 +78,12 @@ export function openPassthrough(options: PassthroughOptions, limits: Passthrough
     const got = statxPath(rootFd, '', AT_EMPTY_PATH, STAT_MASK, stat.address)
     if (got < 0) throw new SyscallError('statx', -got, options.root)
     const inodes = new InodeTable(words, address, layout)
+    if (options.maxSize !== Infinity) {
+      inodes.space = new Space(words, layout, options.maxSize)
+      const usage = new Usage()
+      usage.count(rootFd)
+      inodes.space.add(usage.blocks)
+    }
     inodes.insertRoot(stat, rootFd)
     const probe = new MountProbe(procFd)
     mountFd = handles && (stat.words[St.mask]! & STATX_MNT_ID) !== 0 ? probe.open(rootFd, stat) : NO_HANDLES

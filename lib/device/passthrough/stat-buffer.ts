@@ -12,6 +12,8 @@ export const St = {
 /** What is asked of every statx. */
 export const STAT_MASK = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID
 
+const HIGH = 0x1_0000_0000
+
 export class StatBuffer {
   readonly address: number
   readonly words: Int32Array
@@ -32,6 +34,15 @@ export class StatBuffer {
 
   get nlink(): number {
     return this.words[St.nlink]! >>> 0
+  }
+
+  /** Of 512 bytes. */
+  get blocks(): number {
+    return (this.words[St.blocks]! >>> 0) + this.words[St.blocks + 1]! * HIGH
+  }
+
+  get sizeBytes(): number {
+    return (this.words[St.size]! >>> 0) + this.words[St.size + 1]! * HIGH
   }
 
   get mountId(): number {

@@ -23,6 +23,7 @@ import { NameFilter } from './name-filter.js'
 import { NameBuffer, pathBuffer, ProcPath } from './names.js'
 import { cacheRules, idsOf, type CacheRules, type PassthroughOptions } from './options.js'
 import type { PassthroughShared } from './shared.js'
+import { Space } from './space.js'
 import { StatBuffer, STAT_MASK } from './stat-buffer.js'
 import { ThreadIds } from './thread-ids.js'
 import { watchMount } from './watch.js'
@@ -40,6 +41,8 @@ export class Volume {
   readonly xattrMap: XattrMap | undefined
   /** Some names do not exist. */
   readonly filter: NameFilter | undefined
+  /** With `max_size`. */
+  readonly space: Space | undefined
   readonly words: Int32Array
   readonly inodes: InodeTable
   readonly handles: HandleTable
@@ -88,6 +91,7 @@ export class Volume {
     if (shared.options.hide.length > 0 || shared.options.only.length > 0) this.filter = new NameFilter(shared.options.hide, shared.options.only)
     this.words = new Int32Array(viewRegion(shared.address, shared.lengthBytes).view.buffer)
     this.inodes = new InodeTable(this.words, shared.address, shared.layout)
+    if (shared.options.maxSize !== Infinity) this.space = this.inodes.space = new Space(this.words, shared.layout, shared.options.maxSize)
     this.handles = new HandleTable(this.words, shared.layout)
     this.mounts = new MountTable(this.words, shared.layout)
     if (shared.options.direct && windowFd >= 0) this.backing = new BackingFiles(this.words, this.inodes, this.mounts, new BackingWindow(windowFd))
@@ -407,6 +411,39 @@ export class Volume {
   kept(index: number, removed: boolean): void {
     if (index === 0) return
     if (!removed && this.inodes.unkeep(index)) this.#cache.enter(index)
+    this.inodes.unpin(index)
+  }
+
+  /**
+   * With `max_size`, before a name is removed or replaced: what it leads to.
+   * @returns what to give to `removed`
+   */
+  beforeRemoval(space: Space | undefined, dirFd: number, name: number): number {
+    this.#removedBlocks = 0
+    if (space === undefined || this.statName(dirFd, name) < 0) return 0
+    const last = this.stat.nlink <= 1 || this.stat.type === S_IFDIR
+    const peeked = this.inodes.peek(this.stat)
+    if (peeked === 0) this.#removedBlocks = last ? this.stat.blocks : 0
+    const index = peeked === 0 ? 0 : this.inodes.pin(this.inodes.nodeid(peeked))
+    this.#removedLast = last
+    return Math.max(0, index)
+  }
+
+  #removedBlocks = 0
+  #removedLast = false
+
+  /** @param done whether the name is gone */
+  removed(space: Space | undefined, index: number, done: boolean): void {
+    if (space === undefined) return
+    if (index === 0) {
+      if (done && this.#removedBlocks > 0) space.add(-this.#removedBlocks)
+      return
+    }
+    if (done && this.#removedLast) {
+      // another name may have come meanwhile; without a descriptor nobody can tell
+      const fd = this.inodes.fd(index)
+      if (fd < 0 || space.hasNoName(fd)) this.inodes.setFlags(index, Flag.GONE)
+    }
     this.inodes.unpin(index)
   }
 

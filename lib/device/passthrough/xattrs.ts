@@ -67,7 +67,13 @@ export function setXattr(volume: Volume, request: DeviceRequest): number {
     failed = volume.statFd(volume.fd(index))
     if (failed === 0) failed = fchmodat(volume.procFd, volume.procPath.digits, volume.stat.mode & 0o7777 & ~S_ISGID)
   }
-  if (failed === 0) failed = setxattr(volume.procPath.address, volume.path.address, request.argsAddress + valueAt, size, flags)
+  const admitted = failed < 0 || volume.space === undefined ? failed : volume.space.admit(size)
+  if (admitted >= 0) {
+    failed = setxattr(volume.procPath.address, volume.path.address, request.argsAddress + valueAt, size, flags)
+    volume.space?.settle(index, volume.fd(index), admitted)
+  } else {
+    failed = admitted
+  }
   volume.inodes.unpin(index)
   return failed
 }
@@ -139,6 +145,7 @@ export function removeXattr(volume: Volume, request: DeviceRequest): number {
   const index = pinPath(volume, request.nodeid)
   if (index < 0) return index
   const failed = removexattr(volume.procPath.address, volume.path.address)
+  volume.space?.settle(index, volume.fd(index), 0)
   volume.inodes.unpin(index)
   return failed
 }
