@@ -30,6 +30,12 @@ export class HiprioQueue implements HiprioSink {
   readonly ring: DriverRing
   /** Cleared at unmount: nothing is sent any more (virtio_kill_sb). */
   connected = true
+  /**
+   * Whether the device is sent INTERRUPTs. A backend is not, as by virtio_fs.c: the Rust virtiofsd
+   * does nothing with them, the C one keeps what does not match a request, and uses its freed
+   * memory at the next request.
+   */
+  takesInterrupts = true
 
   readonly #region: Region
   readonly #slots: number
@@ -69,7 +75,7 @@ export class HiprioQueue implements HiprioSink {
   }
 
   interrupt(uniqueLow: number, uniqueHigh: number): void {
-    if (this.connected) this.#interrupts.push(uniqueLow, uniqueHigh, 0, 0)
+    if (this.connected && this.takesInterrupts) this.#interrupts.push(uniqueLow, uniqueHigh, 0, 0)
   }
 
   flush(): void {

@@ -214,7 +214,9 @@ export class VirtioFs extends EventEmitter<Events> {
       if (this.gone !== '') handle.send(FAIL)
       if (this.gone !== '') break
     }
-    await answered
+    if (this.gone !== '' && this.init === undefined) throw new PeerGoneError(`${this.gone} before it answered FUSE_INIT`)
+    // from here on: a machine that is slow to start our threads is not a device that does not answer
+    await this.#within('FUSE_INIT', answered)
     if (this.gone !== '') throw new PeerGoneError(this.gone)
     await this.#notifier?.ready()
     // one thread of the device's pool, in the background; more when there is work for them
@@ -235,15 +237,15 @@ export class VirtioFs extends EventEmitter<Events> {
   }
 
   /** Whichever worker read it: resolves when it was accepted. */
-  async #initAnswer(): Promise<void> {
-    await this.#within('FUSE_INIT', new Promise<void>((resolve, reject) => {
+  #initAnswer(): Promise<void> {
+    return new Promise<void>((resolve, reject) => {
       this.once('init', refusal => {
         if (refusal === '') resolve()
         else reject(new PeerGoneError(refusal, 'ECONNREFUSED'))
       })
       // an INIT that was read is waited for all the same, when kill_sb drains
       this.once('unmounted', () => reject(new PeerGoneError('it was unmounted before the device answered FUSE_INIT')))
-    }))
+    })
   }
 
   #workerEvent(event: WorkerEvent): void {

@@ -20,6 +20,7 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
   /** Rejects when the thread fails. */
   readonly #failed: Promise<never>
   #serving = false
+  #ending = false
 
   /** Starts the thread, which loads its modules meanwhile: that takes longer than anything else in a mount. */
   constructor(index: number, thread: QueueThread = startThread(index)) {
@@ -28,7 +29,10 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
     this.#thread = thread
     this.#ended = new Promise(resolve => thread.once('exit', () => resolve()))
     thread.on('message', (event: WorkerEvent) => this.emit('event', event))
-    this.#failed = new Promise<never>((_, reject) => thread.once('error', reject))
+    this.#failed = new Promise<never>((_, reject) => {
+      thread.once('error', reject)
+      thread.once('exit', () => { if (!this.#ending) reject(new Error('it has ended')) })
+    })
     this.#failed.catch(error => {
       if (this.#serving) this.emit('event', { type: 'crashed', reason: `queue worker ${index} failed: ${errorLine(error)}` })
     })
@@ -73,6 +77,7 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
 
   /** Ends the thread and frees its eventfd. */
   async end(): Promise<void> {
+    this.#ending = true
     // not terminate(): a thread that is loading its modules would leave their descriptors open
     this.send({ type: 'exit' })
     await this.#ended

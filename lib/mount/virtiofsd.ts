@@ -65,6 +65,19 @@ function commandLine(c: boolean, directory: string, tag: string, options: MountO
   ]
 }
 
+/**
+ * Kills all of it: in a sandbox the process that serves is a child of the one that was started, and
+ * may be stopped. It has a process group of its own, which the terminal's Ctrl-C does not reach either.
+ */
+function killGroup({ pid }: ChildProcess): void {
+  if (pid === undefined) return
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch {
+    // it has ended meanwhile
+  }
+}
+
 export class Virtiofsd {
   readonly frontend: VhostUserFrontend
   readonly #child: ChildProcess
@@ -99,7 +112,7 @@ export class Virtiofsd {
       const path = join(dir.path, 'vhost.sock')
       const listenFd = listenUnix(path)
       try {
-        child = spawn(binary, commandLine(/FUSE kernel interface/.test(stdout), directory, tag, options), { stdio: ['ignore', 'ignore', 'pipe', listenFd] })
+        child = spawn(binary, commandLine(/FUSE kernel interface/.test(stdout), directory, tag, options), { stdio: ['ignore', 'ignore', 'pipe', listenFd], detached: true })
         const started = child
         let said = ''
         started.stderr!.on('data', chunk => {
@@ -115,7 +128,7 @@ export class Virtiofsd {
         close(listenFd)
       }
     } catch (error) {
-      child?.kill('SIGKILL')
+      if (child) killGroup(child)
       throw error instanceof UsageError ? error : new PeerGoneError(`virtiofsd ${binary}: ${(error as Error).message}`)
     } finally {
       dir.remove()
@@ -124,7 +137,7 @@ export class Virtiofsd {
 
   /** Ends it: it does so itself when its client is gone, and is killed when it does not. */
   async end(): Promise<void> {
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), END_TIMEOUT_MS)
+    const timer = setTimeout(() => killGroup(this.#child), END_TIMEOUT_MS)
     await this.#exited
     clearTimeout(timer)
   }

@@ -8,8 +8,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { FaultControl, mount, type Mount, type MountOptions } from '../../lib/index.js'
-import { missing } from '../support/peers.js'
-import { within } from '../support/program.js'
+import { withMount } from '../support/mounts.js'
+import { missing, PEERS } from '../support/peers.js'
+import { Program, signal, within } from '../support/program.js'
 import { clearMount } from '../support/stuck.js'
 
 interface Bench { mounted: Mount, faults: FaultControl, dir: string, trace: () => { op?: string, error?: number }[] }
@@ -90,3 +91,28 @@ t.test('failNext fails so many requests', options, async t => {
     t.equal((await readFile(join(dir, 'a'))).length, 100_000)
   })
 })
+
+for (const peer of PEERS) {
+  t.test(`${peer}: a program that gets signals all the time writes on`, { skip: missing(peer) }, async t => {
+    await withMount(t, { peer }, async ({ dir, source }) => {
+      // dd reports on SIGUSR1 and goes on; every write waits for the disk
+      const dd = new Program(['dd', 'if=/dev/zero', `of=${join(dir, 'out')}`, 'bs=4k', 'count=400', 'oflag=sync'], { env: { ...process.env, LC_ALL: 'C' } })
+      // before it listens to the signal it would end by it
+      while (dd.alive && !/SigCgt:\s*[0-9a-f]*[2367abef][0-9a-f]{2}$/m.test(status(dd.pid))) await sleep(1)
+      while (dd.alive) {
+        signal(dd.pid, 'SIGUSR1')
+        await sleep(1)
+      }
+      t.strictSame(dd.exit, { code: 0, signal: null }, dd.stderr.slice(-200))
+      t.equal((await stat(join(source, 'out'))).size, 400 * 4096)
+    })
+  })
+}
+
+function status(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/status`, 'latin1')
+  } catch {
+    return ''
+  }
+}

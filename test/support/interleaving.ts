@@ -24,7 +24,7 @@ const DEADLINE_MS = 7_654_321
 const STEP_LIMIT = 20_000
 
 const ENDINGS = ['umount', 'lazy umount', 'our unmount', 'our lazy unmount', 'our unmount by abort', 'abort'] as const
-const TROUBLES = ['device dies', 'device stops', 'ring breaks', 'worker fails', 'mount fails'] as const
+const TROUBLES = ['device dies', 'device stops', 'ring breaks', 'worker fails', 'worker vanishes', 'mount fails'] as const
 type Happening = typeof ENDINGS[number] | typeof TROUBLES[number] | 'next mount'
 
 /** What a run was, for the sum over all of them. */
@@ -284,10 +284,10 @@ class World {
       case 'device dies': device.die(); break
       case 'device stops': device.freeze(); break
       case 'ring breaks': if (!device.breakRing()) return false; break
-      case 'worker fails': {
+      case 'worker fails': case 'worker vanishes': {
         const thread = threads[this.#random.below(threads.length)]!
         if (thread.state === 'loading' || thread.state === 'ended') return false
-        thread.fail()
+        thread.trouble(what === 'worker fails' ? 'fails' : 'vanishes')
         // it has to be awake for that
         while (thread.state === 'asleep' && thread.step());
         break

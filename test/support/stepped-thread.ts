@@ -17,7 +17,7 @@ export class SteppedThread extends EventEmitter implements QueueThread {
   readonly #outbox: Outgoing[] = []
   readonly #aborts: () => void
   #worker: QueueWorker | undefined
-  #fails = false
+  #trouble: 'fails' | 'vanishes' | undefined
 
   /** @param aborts what a worker that fails does to the connection */
   constructor(aborts: () => void) {
@@ -36,17 +36,19 @@ export class SteppedThread extends EventEmitter implements QueueThread {
     this.#inbox.push(message)
   }
 
-  /** The next step throws, as an unforeseen error would. */
-  fail(): void {
-    this.#fails = true
+  /** The next step throws, as an unforeseen error would; or there is none, as after process.exit() in the thread. */
+  trouble(what: 'fails' | 'vanishes'): void {
+    this.#trouble = what
   }
 
   /** Goes on until the next place where others may do something. @returns false when there is nothing to do */
   step(): boolean {
     if (this.state === 'ended' || (this.state === 'loading' && this.#inbox.length === 0)) return false
     try {
-      if (this.#fails && this.#worker) throw new Error('a step that fails')
-      return this.#step()
+      if (!this.#trouble || !this.#worker) return this.#step()
+      if (this.#trouble === 'fails') throw new Error('a step that fails')
+      this.#end()
+      return true
     } catch (error) {
       this.#aborts()
       this.#outbox.push(['error', error as Error])

@@ -38,7 +38,7 @@ export function kernelStacks(pids: readonly number[]): string {
 }
 
 /** Mounts the control file system of FUSE when it is not there. */
-async function ensureFusectl(): Promise<void> {
+export async function ensureFusectl(): Promise<void> {
   if (existsSync(CONNECTIONS) && readMountTypes().includes('fusectl')) return
   await run(['mount', '-t', 'fusectl', 'fusectl', CONNECTIONS], { timeoutMs: 5000 }).catch(() => '')
 }

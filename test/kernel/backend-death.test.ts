@@ -1,0 +1,63 @@
+/** Backends that die or stop: callers get errors, the mount can be unmounted, nothing is left. */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFile, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { mount } from '../../lib/index.js'
+import { BACKENDS, missing, peerPath } from '../support/peers.js'
+import { withMount } from '../support/mounts.js'
+import { processTree, Program, signal, within } from '../support/program.js'
+import { clearMount } from '../support/stuck.js'
+
+/** Processes whose command line has these words. */
+function running(words: string): number[] {
+  return readdirSync('/proc').filter(name => /^\d+$/.test(name)).map(Number).filter(pid => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(words)
+    } catch {
+      return false
+    }
+  })
+}
+
+for (const peer of BACKENDS) {
+  t.test(`${peer} is killed while a program waits for it`, { skip: missing(peer) }, async t => {
+    await withMount(t, { peer, rough: true, files: source => writeFileSync(join(source, 'file'), 'x'.repeat(100_000)) }, async live => {
+      const { dir, backend, bridge } = live
+      const pids = processTree(backend!.pid)
+      for (const pid of pids) signal(pid, 'SIGSTOP')
+      const cat = new Program(['cat', join(dir, 'file')], { env: { ...process.env, LC_ALL: 'C' } })
+      t.equal(await cat.endsWithin(500), undefined, 'it waits')
+      const startMs = performance.now()
+      for (const pid of pids) signal(pid, 'SIGKILL')
+      t.match(await cat.endsWithin(10_000), { code: 1 })
+      t.comment(`answered after ${(performance.now() - startMs).toFixed(0)} ms`)
+      t.match(cat.stderr, /Input\/output error/)
+      t.equal(await within(10_000, stat(join(dir, 'other')).catch((error: NodeJS.ErrnoException) => error.code)), 'ENOTCONN', 'later operations fail at once')
+      t.equal(await live.unmount(), 0)
+      t.match(bridge.stderr, /the backend closed its socket; operations fail until it is unmounted/)
+    })
+  })
+}
+
+t.test('a virtiofsd of ours that is stopped: an abort ends the mount, and it', { skip: missing('virtiofsd-rust') }, async t => {
+  const base = mkdtempSync(join(tmpdir(), 'vfb-'))
+  const [source, dir] = [join(base, 'src'), join(base, 'mnt')]
+  mkdirSync(source)
+  mkdirSync(dir)
+  try {
+    const mounted = await mount({ source, mountpoint: dir, options: { backend: 'virtiofsd', virtiofsd: peerPath('virtiofsd-rust'), timeout: 1 } })
+    const pids = running(`--shared-dir=${source}`)
+    t.ok(pids.length > 1, 'the process that serves is a child of the one that was started')
+    for (const pid of pids) signal(pid, 'SIGSTOP')
+    const waits = readFile(join(dir, 'file')).catch((error: NodeJS.ErrnoException) => error.code)
+    t.equal(await within(30_000, mounted.unmount({ abort: true }).then(() => 'unmounted')), 'unmounted')
+    t.match(await within(5000, waits), /^(ECONNABORTED|ENOTCONN)$/, 'its caller got an error')
+    t.strictSame(running(`--shared-dir=${source}`), [], 'no virtiofsd is left')
+  } finally {
+    for (const pid of running(`--shared-dir=${source}`)) signal(pid, 'SIGKILL')
+    t.notOk(await clearMount(dir), 'unmounted')
+    rmSync(base, { recursive: true, force: true })
+  }
+})
