@@ -33,6 +33,7 @@ for (const peer of BACKENDS) {
       for (const pid of pids) signal(pid, 'SIGKILL')
       t.match(await cat.endsWithin(10_000), { code: 1 })
       t.comment(`answered after ${(performance.now() - startMs).toFixed(0)} ms`)
+      await cat.closed
       t.match(cat.stderr, /Input\/output error/)
       t.equal(await within(10_000, stat(join(dir, 'other')).catch((error: NodeJS.ErrnoException) => error.code)), 'ENOTCONN', 'later operations fail at once')
       t.equal(await live.unmount(), 0)
