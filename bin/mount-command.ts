@@ -24,7 +24,7 @@ export async function mountCommand(request: MountRequest, usable: () => void, lo
   let end = (): void => { interrupted = true }
   for (const signal of SIGNALS) process.on(signal, () => end())
   const mounted = await mount(request)
-  const { ControlServer } = await import('../lib/control/server.js')
+  // from here to the listeners nothing may be awaited: the device may go at any time
   const say = (severity: Severity, message: string): void => log.write(severity, `${mounted.mountpoint}: ${message}`)
   mounted.on('gone', reason => say(Severity.ERROR, `${reason}; operations fail until it is unmounted`))
   mounted.on('idle', () => say(Severity.INFO, 'unmounted, for nobody used it'))
@@ -34,6 +34,7 @@ export async function mountCommand(request: MountRequest, usable: () => void, lo
   }
   for (const notice of mounted.notices) terminal.write(Severity.WARNING, notice)
   const signalled = new Promise<void>(resolve => { end = resolve })
+  const { ControlServer } = await import('../lib/control/server.js')
   await ControlServer.start(mounted).catch(error => say(Severity.WARNING, `no status, stats and trace: ${errorLine(error)}`))
   usable()
   process.on('uncaughtExceptionMonitor', error => say(Severity.ERROR, `a bug: ${error.stack ?? errorLine(error)}`))
