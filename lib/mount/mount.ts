@@ -9,14 +9,14 @@ import type { Transport } from '../driver/transport.js'
 import { VirtioFs, type VirtioFsOptions } from '../driver/virtio-fs.js'
 import { WorkerHandle } from '../driver/worker-handle.js'
 import { KernelMount, unmountError, type HostMount } from './dev-fuse.js'
-import { probeDevice } from './device.js'
 import { type GivenMount, givenFd, givenNotices, takeGivenFd } from './given-fd.js'
 import { watchIdle } from './idle.js'
 import type { MountStatus } from './mount-status.js'
 import { readMounts } from './mountinfo.js'
 import { prepareMountpoint } from './mountpoint.js'
 import { pollMicroseconds, timeoutMs, type MountOptions } from './options.js'
-import { LiveTag } from './live-tags.js'
+import { claimDevice } from './claim.js'
+import type { LiveTag } from './live-tags.js'
 import { parseSource, type Source } from './source.js'
 
 export interface MountRequest {
@@ -165,32 +165,6 @@ function checkRights(options: MountOptions, given: GivenMount | undefined): { al
   }
   const root = process.getuid!() === 0
   return { allowOther: options.allowOther ?? root, defaultPermissions: options.defaultPermissions ?? true }
-}
-
-/**
- * Reaches the device and takes its tag, which no other process may have. A tag that nobody chose
- * gives way to one that is in use.
- */
-async function claimDevice(source: Source, options: MountOptions, faults: FaultControl | undefined): Promise<{ transport: Transport, live: LiveTag }> {
-  const chosen = options.tag !== undefined || options.socket !== undefined
-  if (source.kind === 'socket') {
-    const transport = await probeDevice(source, options)
-    try {
-      const live = chosen || transport.info.ownTag ? await LiveTag.claim(transport.info.tag) : await LiveTag.claimLike(transport.info.tag)
-      transport.info.tag = live.tag
-      return { transport, live }
-    } catch (error) {
-      await transport.close()
-      throw error
-    }
-  }
-  const live = chosen ? await LiveTag.claim(source.tag) : await LiveTag.claimLike(source.tag)
-  try {
-    return { transport: await probeDevice({ ...source, tag: live.tag }, options, faults), live }
-  } catch (error) {
-    live.release()
-    throw error
-  }
 }
 
 function backendName({ kind }: Source, { backend }: MountOptions): string {
