@@ -9,7 +9,7 @@ import type { RingLayout } from '../virtio/split-ring.js'
 import { ChainExecutor } from './chain-executor.js'
 import { DROPPED, MAY_BLOCK, type Handlers } from './handlers.js'
 import { Interrupts } from './interrupts.js'
-import { POOL_IDLE, POOL_READY } from './pool-protocol.js'
+import { POOL_IDLE, POOL_JOBS, POOL_MOST_THREADS, POOL_READY, POOL_THREADS } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
 /** The queues between one virtqueue and the pool. */
@@ -38,7 +38,7 @@ export class EmulatedQueue {
    * @param interrupts of the device; none when they go the way of all requests
    * @param index of the request queue
    * @param pool none: everything is executed on this thread
-   * @param poolWanted told at each chain that the pool is there for
+   * @param poolWanted told when the pool has no thread left for the next one
    */
   constructor(
     region: Region, layout: RingLayout, features: RingFeatures, handlers: Handlers, interrupts: SharedArrayBuffer | undefined,
@@ -104,8 +104,11 @@ export class EmulatedQueue {
       if (Atomics.exchange(this.#state!, POOL_IDLE, 0) === 1) signalEventfd(this.#wakeFd)
       return
     }
-    this.#poolWanted()
-    if (Atomics.load(this.#state!, POOL_READY) === 0) {
+    const state = this.#state!
+    const threads = Atomics.load(state, POOL_THREADS)
+    if (Atomics.add(state, POOL_JOBS, 1) + 1 >= threads && threads < POOL_MOST_THREADS) this.#poolWanted()
+    if (Atomics.load(state, POOL_READY) === 0) {
+      Atomics.sub(state, POOL_JOBS, 1)
       const written = this.#executor.executeBlocking()
       if (written !== DROPPED) this.#executor.ring.push(head, written)
       return

@@ -26,8 +26,14 @@ export interface PoolSetup {
 
 /** Not 0: the pool is to end. */
 export const POOL_ENDS = 0
-/** Threads that wait for a job. */
+/** Of a single thread with an event loop: 1 while it may wait for a wake-up. */
 export const POOL_IDLE = 1
 /** Threads that take jobs at all. */
 export const POOL_READY = 2
-export const POOL_STATE_BYTES = 12
+/** Chains that were handed over and are not executed yet. */
+export const POOL_JOBS = 3
+/** Threads that were started. */
+export const POOL_THREADS = 4
+/** More slow requests than this at a time wait for one another. */
+export const POOL_MOST_THREADS = 8
+export const POOL_STATE_BYTES = 20

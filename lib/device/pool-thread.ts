@@ -5,7 +5,7 @@ import { releaseScratch, viewRegion } from '../sys/memory.js'
 import { ChainExecutor } from './chain-executor.js'
 import { DROPPED, type HandlersModule } from './handlers.js'
 import { Interrupts } from './interrupts.js'
-import { POOL_ENDS, POOL_IDLE, POOL_READY, type PoolSetup } from './pool-protocol.js'
+import { POOL_ENDS, POOL_JOBS, POOL_READY, type PoolSetup } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
 const setup = workerData as PoolSetup
@@ -22,6 +22,7 @@ const state = new Int32Array(setup.state)
 function execute(queue: number, head: number): void {
   const executor = executors[queue]!
   const written = executor.ring.describe(head) ? executor.execute() : 0
+  Atomics.sub(state, POOL_JOBS, 1)
   if (written === DROPPED) return
   done[queue]!.push(head, Math.max(0, written))
   if (Atomics.load(asleep, queue) === 1) signalEventfd(setup.wakeFds[queue]!)
@@ -35,9 +36,7 @@ while (Atomics.load(state, POOL_ENDS) === 0) {
     execute(jobs.first, jobs.second)
     continue
   }
-  Atomics.add(state, POOL_IDLE, 1)
   if (Atomics.load(state, POOL_ENDS) === 0) jobs.waitForMore(epoch)
-  Atomics.sub(state, POOL_IDLE, 1)
 }
 for (const executor of executors) executor.close()
 handlers.close()

@@ -6,13 +6,10 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import createDebug from 'debug'
-import { POOL_ENDS, POOL_IDLE, POOL_READY, type PoolSetup } from './pool-protocol.js'
+import { POOL_ENDS, POOL_JOBS, POOL_MOST_THREADS, POOL_READY, POOL_THREADS, type PoolSetup } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
 const debug = createDebug('virtiofs:device')
-
-/** More slow requests than this at a time wait for one another. */
-const MAX_THREADS = 8
 
 /** How long a thread may take to end what it does, in milliseconds. */
 const END_TIMEOUT_MS = 5000
@@ -33,10 +30,16 @@ export class Pool {
     this.#setup = setup
   }
 
-  /** A job is waiting, or soon will be: starts one more thread unless one is idle. */
+  /** Jobs may be waiting: starts threads until one is left over, for the next slow request. */
   wanted(): void {
     const state = new Int32Array(this.#setup.state)
-    if (this.#threads.length >= MAX_THREADS || (this.#threads.length > 0 && Atomics.load(state, POOL_IDLE) > 0)) return
+    while (this.#threads.length < POOL_MOST_THREADS && this.#threads.length <= Atomics.load(state, POOL_JOBS)) {
+      Atomics.add(state, POOL_THREADS, 1)
+      this.#start()
+    }
+  }
+
+  #start(): void {
     const thread = new Worker(new URL('./pool-thread.js', import.meta.url), { workerData: this.#setup, name: `virtiofs-pool${this.#threads.length}` })
     thread.on('error', error => debug('a thread of the pool failed: %s', error.message))
     this.#threads.push(thread)
@@ -53,7 +56,7 @@ export class Pool {
   /** Ends the threads. @throws ThreadsStuckError when one hangs in a system call */
   async close(): Promise<void> {
     Atomics.store(new Int32Array(this.#setup.state), POOL_ENDS, 1)
-    new SharedQueue(this.#setup.jobs).wake(MAX_THREADS)
+    new SharedQueue(this.#setup.jobs).wake(POOL_MOST_THREADS)
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => { timer = setTimeout(() => reject(new ThreadsStuckError()), END_TIMEOUT_MS) })
     try {

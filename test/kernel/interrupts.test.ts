@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { readFile, stat } from 'node:fs/promises'
+import { open, readFile, stat } from 'node:fs/promises'
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -80,6 +80,30 @@ t.test('a slow request holds up nobody else', options, async t => {
     for (let i = 0; i < 20; i++) await stat(join(dir, 'a'))
     t.ok(performance.now() - start < 500, `20 stats in ${Math.round(performance.now() - start)} ms`)
     await slow
+  })
+})
+
+t.test('slow requests hold up no other slow one', options, async t => {
+  await withFaults(t, { cache: 'never' }, async ({ faults, dir }) => {
+    const file = await open(join(dir, 'a'), 'r+')
+    // the first ones have to wait for their threads to start
+    faults.delay('READ', 300)
+    for (let tries = 0, ms = Infinity; ms > 1000 && tries < 10; tries++) {
+      const start = performance.now()
+      await Promise.all(Array.from({ length: 4 }, async () => await readFile(join(dir, 'a'))))
+      ms = performance.now() - start
+    }
+    faults.delay('READ', 6000)
+    const slow = Array.from({ length: 3 }, () => spawn('cat', [join(dir, 'a')], { stdio: 'ignore' }))
+    await sleep(500)
+    for (let i = 0; i < 3; i++) {
+      const start = performance.now()
+      await file.sync()
+      t.ok(performance.now() - start < 3000, `fsync in ${Math.round(performance.now() - start)} ms`)
+    }
+    faults.delay('READ', 0)
+    for (const child of slow) child.kill('SIGKILL')
+    await file.close()
   })
 })
 
