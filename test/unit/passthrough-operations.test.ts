@@ -114,6 +114,11 @@ t.test('operations', async t => {
       const owned = c.setattr(nodeid, FATTR_UID | FATTR_GID, { uid: 1234, gid: 4321 }).attr
       t.same([owned.uid, owned.gid], [1234, 4321])
       t.equal(c.setattr(nodeid, FATTR_GID, { gid: 55 }).attr.uid, 1234, 'the other one stays')
+      const all = c.setattr(nodeid, FATTR_SIZE | FATTR_UID | FATTR_MODE | FATTR_MTIME, { size: 3n, uid: 77, mode: 0o104751, mtime: 9n, mtimensec: 8 }).attr
+      t.same([all.size, all.uid, all.mode, all.mtime, all.mtimensec], [3n, 77, 0o104751, 9n, 8], 'all at once: what one sets no other takes away')
+      t.equal(c.setattr(nodeid, FATTR_SIZE | FATTR_UID | FATTR_MODE, { size: (1n << 62n), uid: 88, mode: 0o100600 }).error, -errno.EFBIG)
+      const kept = c.getattr(nodeid).attr
+      t.same([kept.uid, kept.mode], [77, 0o104751], 'or nothing')
     }
   })
 
@@ -262,6 +267,16 @@ t.test('operations', async t => {
     }
     t.equal(c.call(Op.SETATTR, ROOT, Buffer.alloc(40)).error, -errno.EINVAL, 'too short')
     t.equal(c.call(Op.GETATTR, ROOT, Buffer.alloc(16), { room: 50 }).error, -errno.EINVAL, 'no room for the reply')
+  })
+
+  t.test('every operation that virtiofsd answers is there', async t => {
+    const answered = `LOOKUP GETATTR SETATTR READLINK SYMLINK MKNOD MKDIR UNLINK RMDIR RENAME RENAME2 LINK OPEN READ WRITE STATFS RELEASE
+      FSYNC SETXATTR GETXATTR LISTXATTR REMOVEXATTR FLUSH OPENDIR READDIR READDIRPLUS RELEASEDIR FSYNCDIR ACCESS CREATE TMPFILE FALLOCATE LSEEK
+      COPY_FILE_RANGE SYNCFS STATX`.split(/\s+/)
+    for (const name of answered) {
+      const opcode = Op[name as keyof typeof Op]
+      t.not(c.call(opcode, 1n << 40n, Buffer.alloc(200, 0x78), { payload: Buffer.from('x') }).error, -errno.ENOSYS, name)
+    }
   })
 
   t.test('FSYNCDIR', async t => {

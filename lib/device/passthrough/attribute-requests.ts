@@ -74,10 +74,9 @@ function applyAttributes(volume: Volume, request: DeviceRequest, valid: number, 
   const uid = (valid & FATTR_UID) !== 0 ? owner(ids?.uid, args.getUint32(argsAt + FuseSetattrIn.uid, true)) : NO_ID
   const gid = (valid & FATTR_GID) !== 0 ? owner(ids?.gid, args.getUint32(argsAt + FuseSetattrIn.gid, true)) : NO_ID
   if (uid < 0 || gid < 0) return -errno.EPERM
-  if ((valid & FATTR_MODE) !== 0) {
-    const mode = args.getUint32(argsAt + FuseSetattrIn.mode, true) & 0o7777
-    if (!opened) volume.procPath.set(fd)
-    const failed = opened ? fchmod(fd, mode) : fchmodat(volume.procFd, volume.procPath.digits, mode)
+  // what is most likely to fail comes first; and a change of owner clears suid and sgid bits, which a mode may set
+  if ((valid & FATTR_SIZE) !== 0) {
+    const failed = applySize(volume, request, valid, index, fd, opened)
     if (failed < 0) return failed
   }
   // nothing to set is chown(2) with no ids, or the kernel taking privileges away: both clear suid and sgid bits
@@ -85,8 +84,10 @@ function applyAttributes(volume: Volume, request: DeviceRequest, valid: number, 
     const failed = fchownat(fd, volume.empty, uid, gid, AT_EMPTY_PATH)
     if (failed < 0) return failed
   }
-  if ((valid & FATTR_SIZE) !== 0) {
-    const failed = applySize(volume, request, valid, index, fd, opened)
+  if ((valid & FATTR_MODE) !== 0) {
+    const mode = args.getUint32(argsAt + FuseSetattrIn.mode, true) & 0o7777
+    if (!opened) volume.procPath.set(fd)
+    const failed = opened ? fchmod(fd, mode) : fchmodat(volume.procFd, volume.procPath.digits, mode)
     if (failed < 0) return failed
   }
   return (valid & (FATTR_ATIME | FATTR_MTIME)) !== 0 ? applyTimes(volume, request, valid, fd) : 0
