@@ -4,12 +4,20 @@
  * thread, which owns them.
  */
 import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import createDebug from 'debug'
+import { descriptorLimit } from '../sys/limits.js'
 import { POOL_ENDS, POOL_JOBS, POOL_MOST_THREADS, POOL_READY, POOL_THREADS, type PoolSetup } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
 const debug = createDebug('virtiofs:device')
+
+/** A thread that starts has so many open for a moment, and what is served must not lack them. */
+const START_DESCRIPTORS = 48
+
+/** After a thread could not be started. */
+const PAUSE_MS = 5000
 
 /** How long a thread may take to end what it does, in milliseconds. */
 const END_TIMEOUT_MS = 5000
@@ -23,8 +31,11 @@ export class ThreadsStuckError extends Error {
 
 export class Pool {
   readonly #setup: PoolSetup
-  readonly #threads: Worker[] = []
-  readonly #exits: Promise<unknown>[] = []
+  readonly #threads = new Set<Worker>()
+  readonly #exits: Promise<void>[] = []
+  #started = 0
+  /** Until when none is started, by the clock of `performance`, because there was not enough of something. */
+  #pausedUntil = 0
 
   constructor(setup: PoolSetup) {
     this.#setup = setup
@@ -33,24 +44,39 @@ export class Pool {
   /** Jobs may be waiting: starts threads until one is left over, for the next slow request. */
   wanted(): void {
     const state = new Int32Array(this.#setup.state)
-    while (this.#threads.length < POOL_MOST_THREADS && this.#threads.length <= Atomics.load(state, POOL_JOBS)) {
-      Atomics.add(state, POOL_THREADS, 1)
-      this.#start()
+    if (performance.now() < this.#pausedUntil) return
+    if (this.#threads.size > 0 && descriptorLimit() - readdirSync('/proc/self/fd').length < START_DESCRIPTORS) {
+      this.#pausedUntil = performance.now() + PAUSE_MS
+      return
+    }
+    while (this.#threads.size < POOL_MOST_THREADS && this.#threads.size <= Atomics.load(state, POOL_JOBS)) {
+      this.#start(state)
     }
   }
 
-  #start(): void {
-    const thread = new Worker(new URL('./pool-thread.js', import.meta.url), { workerData: this.#setup, name: `virtiofs-pool${this.#threads.length}` })
-    thread.on('error', error => debug('a thread of the pool failed: %s', error.message))
-    this.#threads.push(thread)
-    this.#exits.push(once(thread, 'exit'))
-    debug('pool has %d threads', this.#threads.length)
+  #start(state: Int32Array): void {
+    const thread = new Worker(new URL('./pool-thread.js', import.meta.url), { workerData: this.#setup, name: `virtiofs-pool${this.#started++}` })
+    this.#threads.add(thread)
+    Atomics.add(state, POOL_THREADS, 1)
+    // for want of descriptors or memory: the others go on, and a slow request tries again after a while
+    thread.on('error', error => {
+      debug('a thread of the pool failed: %s', error.message)
+      this.#pausedUntil = performance.now() + PAUSE_MS
+    })
+    this.#exits.push(new Promise(resolve => {
+      thread.once('exit', () => {
+        this.#threads.delete(thread)
+        Atomics.sub(state, POOL_THREADS, 1)
+        resolve()
+      })
+    }))
+    debug('pool has %d threads', this.#threads.size)
   }
 
   /** Resolves once a thread takes jobs. */
   async ready(): Promise<void> {
     this.wanted()
-    if (Atomics.load(new Int32Array(this.#setup.state), POOL_READY) === 0) await once(this.#threads[0]!, 'message')
+    if (Atomics.load(new Int32Array(this.#setup.state), POOL_READY) === 0) await once([...this.#threads][0]!, 'message')
   }
 
   /** Ends the threads. @throws ThreadsStuckError when one hangs in a system call */

@@ -2,6 +2,7 @@
  * A shared directory, opened once on the main thread; its workers get the result by structured
  * clone and share the memory and the descriptors it names.
  */
+import { readdirSync } from 'node:fs'
 import { errno, SyscallError, UsageError } from '../../errors.js'
 import { Capabilities, CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, effectiveUid } from '../../sys/credentials.js'
 import { AT_EMPTY_PATH, O_DIRECTORY, O_PATH, openPath, STATX_MNT_ID, statxPath } from '../../sys/file.js'
@@ -47,6 +48,9 @@ export interface PassthroughLimits {
 
 const DEFAULT_INODES = 2 ** 23
 const DEFAULT_CACHED = 4096
+/** Of the process' own, beyond those open at the start: those of threads that start later above all. */
+const OWN_DESCRIPTORS = 24
+const LEAST_DESCRIPTORS = 8
 
 /**
  * Opens a directory to serve.
@@ -63,14 +67,16 @@ export function openPassthrough(options: PassthroughOptions, limits: Passthrough
   try {
     procFd = openPath('/proc/self/fd', O_PATH | O_DIRECTORY)
     if (procFd < 0) throw new SyscallError('open', -procFd, '/proc/self/fd')
-    const descriptors = descriptorLimit()
+    // the process has some, and needs more for its threads
+    const limit = descriptorLimit()
+    const descriptors = Math.max(LEAST_DESCRIPTORS, limit - readdirSync('/proc/self/fd').length - OWN_DESCRIPTORS)
     const notices: string[] = []
     const handles = limits.fileHandles !== false && handlesPermitted(notices)
     // opening again by name is slower and less certain than by handle
-    const share = Math.max(16, Math.floor(descriptors / (handles ? 4 : 2)))
+    const share = Math.max(4, Math.floor(descriptors / (handles ? 4 : 2)))
     const cached = Math.min(limits.cachedDescriptors ?? (handles ? DEFAULT_CACHED : share), share)
     const coherent = options.cache === 'coherent'
-    const layout = planLayout(limits.inodes ?? DEFAULT_INODES, Math.min(descriptors, HANDLE_LIMIT), cached, coherent, options.maxSize !== Infinity)
+    const layout = planLayout(limits.inodes ?? DEFAULT_INODES, Math.min(limit, HANDLE_LIMIT), cached, coherent, options.maxSize !== Infinity)
     lengthBytes = layout.words * 4
     address = mapAnonymous(lengthBytes)
     const words = new Int32Array(viewRegion(address, lengthBytes).view.buffer)
