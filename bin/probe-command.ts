@@ -1,13 +1,13 @@
 /** `virtiofs-bridge probe`. */
 import { probe, type ProbeResult } from '../lib/driver/probe.js'
 import { probeDevice } from '../lib/mount/device.js'
-import { timeoutMs, type MountOptions } from '../lib/mount/options.js'
+import { mountTimeoutMs, type MountOptions } from '../lib/mount/options.js'
 import { parseSource } from '../lib/mount/source.js'
 import { ExitCode } from './exit-codes.js'
 
 /** @returns the exit code */
 export async function probeCommand(source: string, options: MountOptions, json: boolean): Promise<number> {
-  const found = await probe(await probeDevice(parseSource(source, options), options), timeoutMs(options.timeout))
+  const found = await probe(await probeDevice(parseSource(source, options), options), mountTimeoutMs(options.mountTimeout))
   console.log(json ? JSON.stringify(found, null, 2) : describe(found))
   return ExitCode.OK
 }

@@ -6,7 +6,7 @@ import type { ServedDevice } from '../device/serve.js'
 import { errnoName, PeerGoneError, UsageError } from '../errors.js'
 import { claimDevice } from '../mount/claim.js'
 import type { LiveTag } from '../mount/live-tags.js'
-import { pollMicroseconds, timeoutMs, type MountOptions } from '../mount/options.js'
+import { pollMicroseconds, mountTimeoutMs, type MountOptions } from '../mount/options.js'
 import { parseSource } from '../mount/source.js'
 import { ConnectedFs } from './connected-fs.js'
 import { decodeAttrOut } from './entry-reply.js'
@@ -19,7 +19,7 @@ import { Tree } from './tree.js'
 /** Options of a connection: those of a mount that concern the device, and the client's own. */
 export interface ConnectOptions extends Pick<MountOptions,
   'tag' | 'socket' | 'backend' | 'virtiofsd' | 'sandbox' | 'queueSize' | 'poll' | 'xattr' | 'posixAcl' | 'xattrmap'
-  | 'translateUid' | 'translateGid' | 'allowDirectIo' | 'readonly' | 'timeout' | 'traceJson' | 'defaultPermissions'> {
+  | 'translateUid' | 'translateGid' | 'allowDirectIo' | 'readonly' | 'mountTimeout' | 'traceJson' | 'defaultPermissions'> {
   /** Timeouts of names and attributes, as virtiofsd's. Data is not cached. */
   cache?: 'auto' | 'always' | 'metadata' | 'never'
   /** Who the device sees; default: this process. */
@@ -81,7 +81,7 @@ export async function openTree(source: string | ServedDevice, options: ConnectOp
   const { transport, live } = await claimDevice(parseSource(source, asked), asked, asked.faults)
   try {
     const session = await Session.open(transport, {
-      queueSize, pollUs: pollMicroseconds(asked.poll), timeoutMs: timeoutMs(asked.timeout), maxOutstanding,
+      queueSize, pollUs: pollMicroseconds(asked.poll), timeoutMs: mountTimeoutMs(asked.mountTimeout), maxOutstanding,
       identity: { uid, gid, pid: process.pid }, traceJson: asked.traceJson,
     })
     try {

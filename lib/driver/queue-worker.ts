@@ -7,6 +7,7 @@ import { errno } from '../errors.js'
 import { EmulatedQueue } from '../device/emulated-queue.js'
 import type { Handlers } from '../device/handlers.js'
 import { decodeInitAnswer } from '../fuse/init.js'
+import { opcodeName } from '../fuse/opcodes.js'
 import { FuseInHeader, FuseInitIn } from '../fuse/abi.js'
 import { Epoll, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLRDHUP, schedYield, signalEventfd } from '../sys/io.js'
 import { viewRegion } from '../sys/memory.js'
@@ -80,7 +81,7 @@ export class QueueWorker {
         this.#post({ type: 'destroyed' })
       },
       interrupted: (uniqueLow, uniqueHigh) => { if (setup.wakeFds.length > 1) this.#post({ type: 'interrupted', uniqueLow, uniqueHigh }) },
-    }, this.#trace, new RingRoom(setup.ringRoom, setup.index))
+    }, this.#trace, new RingRoom(setup.ringRoom, setup.index), setup.requestLimitMs)
     if (handlers && backend.kind === 'emulated') {
       this.#emulated = new EmulatedQueue(region, plan.ring, features, handlers, backend.interrupts, setup.index, backend.pool, () => this.#post({ type: 'pool-wanted' }))
       if (this.#hiprio) this.#emulatedHiprio = new EmulatedQueue(region, setup.plan.hiprio, features, handlers, backend.interrupts, setup.wakeFds.length, backend.hiprioPool)
@@ -88,10 +89,8 @@ export class QueueWorker {
     this.#epoll.add(setup.wakeFd, EPOLLIN | EPOLLET, TOKEN_WAKE)
     if (backend.kind === 'vhost-user') {
       this.#epoll.add(backend.callFd, EPOLLIN | EPOLLET, TOKEN_CALL)
-      if (this.#hiprio) {
-        this.#epoll.add(backend.hiprioCallFd, EPOLLIN | EPOLLET, TOKEN_CALL)
-        this.#epoll.add(backend.socketFd, EPOLLRDHUP | EPOLLHUP | EPOLLERR, TOKEN_SOCKET)
-      }
+      if (this.#hiprio) this.#epoll.add(backend.hiprioCallFd, EPOLLIN | EPOLLET, TOKEN_CALL)
+      this.#epoll.add(backend.socketFd, EPOLLRDHUP | EPOLLHUP | EPOLLERR, TOKEN_SOCKET)
       // a kick that came while the ring was disabled is lost, so each ring is kicked once now
       signalEventfd(backend.kickFd)
       if (this.#hiprio) signalEventfd(backend.hiprioKickFd)
@@ -109,7 +108,7 @@ export class QueueWorker {
     this.start()
     while (!this.ended) {
       if (this.pass() > 0 || this.#pollForWork()) continue
-      if (this.fallAsleep()) this.wait(-1)
+      if (this.fallAsleep()) this.wait(this.#queue.leftMs)
       this.awake()
     }
   }
@@ -133,6 +132,8 @@ export class QueueWorker {
       this.#hiprio!.flush()
     }
     if (this.#fuseOpen) work += this.#requests()
+    // what came back was taken before
+    if (this.#setup.requestLimitMs > 0 && !this.#gone && this.#queue.leftMs === 0) this.#deviceLate()
     if (this.#draining && this.#queue.inFlight === 0 && (this.#gone || (this.#hiprio?.ring.inFlight ?? 0) === 0)) {
       this.#draining = false
       this.#post({ type: 'drained' })
@@ -302,6 +303,11 @@ export class QueueWorker {
     })
   }
 
+  /** One request that is not answered in time is taken for the end of the device, as by the kernel's own request timeout. */
+  #deviceLate(): void {
+    this.#deviceGone(`the device did not answer ${opcodeName(this.#queue.lateOpcode)} within ${this.#setup.requestLimitMs / 1000} s`)
+  }
+
   /** virtio_fs_remove, on this thread: nothing new goes to the device, what it had is failed. */
   #deviceGone(reason: string): void {
     if (this.#gone) return
@@ -311,7 +317,7 @@ export class QueueWorker {
   #fail(error: number): number {
     this.#gone = true
     // its end would be seen for ever, whenever it comes
-    if (this.#setup.backend.kind === 'vhost-user' && this.#hiprio) this.#epoll.remove(this.#setup.backend.socketFd)
+    if (this.#setup.backend.kind === 'vhost-user') this.#epoll.remove(this.#setup.backend.socketFd)
     // what the device answered before it went is still good
     this.#queue.complete()
     this.#queue.connected = false

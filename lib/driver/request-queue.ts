@@ -25,6 +25,7 @@ import type { HiprioSink } from './hiprio-queue.js'
 import { handOverBatch, handOverForget } from './hiprio-requests.js'
 import { MAX_WRITE, REQUEST_HEAD_BYTES, Slot, type WorkerPlan } from './memory-plan.js'
 import { buildChain, isSound } from './request-chain.js'
+import { RequestDeadline } from './request-deadline.js'
 import type { RequestTrace } from './request-trace.js'
 import type { RingRoom } from './ring-room.js'
 import { SlotFifo } from './slot-fifo.js'
@@ -76,6 +77,8 @@ export class RequestQueue {
   readonly #init: InitPolicy
   readonly #events: QueueEvents
   readonly #trace: RequestTrace | null
+  /** What the device has and has to answer in time; null without a deadline for requests. */
+  readonly #deadline: RequestDeadline | null
   /** Instead of the shared memory, once the device is gone. */
   #private: Region | undefined
   #lastUniqueLow = 0
@@ -84,7 +87,7 @@ export class RequestQueue {
 
   constructor(
     region: Region, plan: WorkerPlan, features: RingFeatures, fuseFd: number, counters: Float64Array,
-    hiprio: HiprioSink, init: InitPolicy, events: QueueEvents, trace: RequestTrace | null, ringRoom: RingRoom,
+    hiprio: HiprioSink, init: InitPolicy, events: QueueEvents, trace: RequestTrace | null, ringRoom: RingRoom, limitMs = 0,
   ) {
     this.#region = region
     this.#plan = plan
@@ -97,6 +100,7 @@ export class RequestQueue {
     this.#init = init
     this.#events = events
     this.#trace = trace
+    this.#deadline = limitMs > 0 ? new RequestDeadline(plan.slotCount, limitMs) : null
     this.slots = new SlotTable(plan)
     this.ring = new DriverRing(region, plan.ring, features)
   }
@@ -199,12 +203,24 @@ export class RequestQueue {
     slots.waiter[slot] = waiter
     if (this.#trace !== null) slots.startMs[slot] = performance.now()
     this.inFlight++
+    // waiting for a lock takes as long as its owner likes
+    if (this.#deadline !== null && opcode !== Op.SETLKW) this.#deadline.add(slot, performance.now())
     if (this.#parked.length === 0 && this.#fits(slot)) {
       this.#add(slot)
     } else {
       this.#parked.push(slot)
       this.#counters[Counter.PARKED]!++
     }
+  }
+
+  /** Milliseconds until a request is late, 0 when one is, −1 when none can be. */
+  get leftMs(): number {
+    return this.#deadline === null || !this.connected ? -1 : this.#deadline.leftMs(performance.now())
+  }
+
+  /** For messages: the opcode of the request that is late. */
+  get lateOpcode(): number {
+    return this.slots.opcode[this.#deadline!.oldest]!
   }
 
   /** Whether ring and buffers have room for a request. */
@@ -244,6 +260,7 @@ export class RequestQueue {
     const error = view.getInt32(at + Slot.OUT + FuseOutHeader.error, true)
     const sound = isSound(view, slots, slot, used, error)
     this.inFlight--
+    this.#deadline?.remove(slot)
     if (slots.waiter[slot] === Waiter.KERNEL) {
       if (error !== 0) this.#counters[Counter.ERRORS]!++
       if (sound) this.#reply(slot, opcode, error, used)
@@ -348,6 +365,7 @@ export class RequestQueue {
       if (opcode === Op.INIT || opcode === Op.FLUSH) return true
       this.#parked.remove(place)
       this.inFlight--
+      this.#deadline?.remove(slot)
       if (this.#trace !== null) this.#trace.ended(this.#region.view, slots.at(slot) + Slot.IN, opcode, -errno.EINTR, FuseOutHeader.SIZE, slots.startMs[slot]!)
       slots.release(slot)
       this.#fail(uniqueLow, uniqueHigh, -errno.EINTR)

@@ -41,6 +41,8 @@ export interface VirtioFsOptions {
   pollUs: number
   /** Deadline of each step of an unmount, in milliseconds. */
   timeoutMs: number
+  /** Longest time that the device may have a request, in milliseconds, before it counts as gone. Default: no limit. */
+  requestLimitMs?: number | undefined
   traceJson: string | undefined
   /** Large buffers per worker: how many requests with more than a page of payload it has in flight. Default 32. */
   largeBuffers?: number
@@ -208,7 +210,7 @@ export class VirtioFs extends EventEmitter<Events> {
         index, connection, mountpoint, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory.address, plan: this.#plan,
         features: this.transport.info.features, backend: backends[index]!,
         init: { ...init, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(this.#largeBuffers - 4, this.#options.queueSize / 2)) },
-        pollUs: this.#options.pollUs, counters: this.counters, relays, sleepFlags, ringRoom, traceJson: this.#options.traceJson,
+        pollUs: this.#options.pollUs, requestLimitMs: this.#options.requestLimitMs ?? 0, counters: this.counters, relays, sleepFlags, ringRoom, traceJson: this.#options.traceJson,
       })
       // those that served by then have been told
       if (this.gone !== '') handle.send(FAIL)

@@ -29,6 +29,8 @@ export interface WorkerSetup {
   init: InitPolicy
   /** Longest time to poll before sleeping, in microseconds; 0 never polls. */
   pollUs: number
+  /** Longest time that the device may have a request, in milliseconds; 0 for no limit. */
+  requestLimitMs: number
   counters: SharedArrayBuffer
   /** One relay per worker that does not own hiprio, by index − 1. */
   relays: SharedArrayBuffer[]

@@ -10,7 +10,7 @@ import { closePassthrough, openPassthrough } from '../device/passthrough/shared.
 import type { ServedDevice } from '../device/serve.js'
 import { PeerGoneError, UsageError } from '../errors.js'
 import { VhostUserFrontend } from '../vhost-user/frontend.js'
-import { timeoutMs, type MountOptions } from './options.js'
+import { mountTimeoutMs, type MountOptions } from './options.js'
 import type { Source } from './source.js'
 import { Virtiofsd } from './virtiofsd.js'
 
@@ -38,7 +38,7 @@ export async function probeDevice(source: Source, options: MountOptions, faults?
     if (options.backend !== undefined) throw new UsageError('backend=virtiofsd needs a directory as its source, not a socket')
     const protective = PROTECTIVE.find(([, key]) => options[key] !== undefined)
     if (protective) throw new UsageError(`option ${protective[0]} needs a directory as its source: a backend that runs already has its own`)
-    return await VhostUserTransport.probe(VhostUserFrontend.connect(source.path, { timeoutMs: timeoutMs(options.timeout) }), source.tag)
+    return await VhostUserTransport.probe(VhostUserFrontend.connect(source.path, { timeoutMs: mountTimeoutMs(options.mountTimeout) }), source.tag)
   }
   if (source.kind === 'served') return serve(source.device, source.tag, options, faults)
   return options.backend === 'virtiofsd' ? await startVirtiofsd(source.path, source.tag, options) : emulate(source.path, source.tag, options, faults)

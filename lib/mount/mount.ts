@@ -14,7 +14,7 @@ import { watchIdle } from './idle.js'
 import type { MountStatus } from './mount-status.js'
 import { readMounts } from './mountinfo.js'
 import { prepareMountpoint } from './mountpoint.js'
-import { pollMicroseconds, timeoutMs, type MountOptions } from './options.js'
+import { pollMicroseconds, mountTimeoutMs, type MountOptions } from './options.js'
 import { claimDevice } from './claim.js'
 import type { LiveTag } from './live-tags.js'
 import { parseSource, type Source } from './source.js'
@@ -200,7 +200,8 @@ export async function mount({ source: from, mountpoint, options: asked = {}, fau
     queues: options.queues ?? 1,
     queueSize,
     pollUs: pollMicroseconds(options.poll),
-    timeoutMs: timeoutMs(options.timeout),
+    timeoutMs: mountTimeoutMs(options.mountTimeout),
+    requestLimitMs: options.timeout === undefined ? undefined : options.timeout * 1000,
     traceJson: options.traceJson,
     waitForPool: faults !== undefined,
     idleTimeout: options.idleTimeout,

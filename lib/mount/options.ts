@@ -47,8 +47,10 @@ export interface MountOptions {
   direct?: boolean
   readdirplus?: boolean
   readonly?: boolean
-  /** Seconds that the device has for each step of mounting and unmounting. Default 10. */
+  /** Seconds that the device has for a request before it counts as gone. Default: as long as it takes. */
   timeout?: number
+  /** Seconds that it has for each step of mounting and unmounting. Default 10. */
+  mountTimeout?: number
   /** Append a JSON record per request and lifecycle event to this file. */
   traceJson?: string
   /** Unmount after so many seconds without a request, when nothing is open. */
@@ -147,7 +149,8 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'allow_direct_io', key: 'allowDirectIo', help: 'pass O_DIRECT on to the shared directory' },
   { name: 'direct', key: 'direct', help: 'the kernel reads, writes and maps the files itself (root, Linux 6.9)' },
   { name: 'no_readdirplus', key: 'readdirplus', set: false, help: 'do without READDIRPLUS' },
-  { name: 'timeout', key: 'timeout', value: 'SECONDS', parse: seconds, help: 'deadline of each step of mounting and unmounting (default: 10)' },
+  { name: 'timeout', key: 'timeout', value: 'SECONDS', parse: seconds, help: 'a device that does not answer a request in this time is gone (default: wait)' },
+  { name: 'mount_timeout', key: 'mountTimeout', value: 'SECONDS', parse: seconds, help: 'deadline of each step of mounting and unmounting (default: 10)' },
   { name: 'trace_json', key: 'traceJson', value: 'FILE', help: 'append a JSON record per request and lifecycle event' },
   { name: 'idle_timeout', key: 'idleTimeout', value: 'SECONDS', parse: seconds, help: 'unmount after so long without a request, when nothing is open' },
   { name: 'log', key: 'log', value: 'syslog|journal|none|FILE', help: 'where a mount in the background says what happens (default: syslog, if there is one)' },
@@ -252,7 +255,7 @@ export function pollMicroseconds(poll: MountOptions['poll'] = 'auto'): number {
   return poll === 'auto' ? POLL_AUTO_US : poll === 'off' ? 0 : poll
 }
 
-/** The timeout option in milliseconds. */
-export function timeoutMs(timeout = 10): number {
-  return timeout * 1000
+/** The mount_timeout option in milliseconds. */
+export function mountTimeoutMs(seconds = 10): number {
+  return seconds * 1000
 }

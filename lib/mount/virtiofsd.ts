@@ -11,7 +11,7 @@ import { PeerGoneError, UsageError } from '../errors.js'
 import { close } from '../sys/io.js'
 import { listenUnix } from '../sys/socket.js'
 import { VhostUserFrontend } from '../vhost-user/frontend.js'
-import { timeoutMs, type MountOptions } from './options.js'
+import { mountTimeoutMs, type MountOptions } from './options.js'
 import { privateDir } from './runtime-dir.js'
 
 const debug = createDebug('virtiofs:backend')
@@ -103,7 +103,7 @@ export class Virtiofsd {
    */
   static async start(directory: string, tag: string, options: MountOptions): Promise<Virtiofsd> {
     const binary = findVirtiofsd(options.virtiofsd)
-    const deadline = timeoutMs(options.timeout)
+    const deadline = mountTimeoutMs(options.mountTimeout)
     // only the C one mentions the FUSE interface it was built for
     const { stdout } = await promisify(execFile)(binary, ['--version'], { timeout: deadline, killSignal: 'SIGKILL' }).catch(() => ({ stdout: '' }))
     const dir = privateDir()

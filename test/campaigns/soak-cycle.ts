@@ -132,7 +132,7 @@ export async function runCycle(cycle: Cycle): Promise<{ peer: SoakPeer, ending: 
   const ending = endings[random.below(endings.length)]!
   const running = new Running(cycle)
   const options: MountOptions = {
-    queues: random.between(1, 3), queueSize: [4, 16, 128][random.below(3)]!, poll: random.below(2) === 0 ? 'off' : 'auto', timeout: 3, traceJson: join(base, 'trace.json'),
+    queues: random.between(1, 3), queueSize: [4, 16, 128][random.below(3)]!, poll: random.below(2) === 0 ? 'off' : 'auto', mountTimeout: 3, traceJson: join(base, 'trace.json'),
     // the Rust virtiofsd opens what it creates write-only, also with writeback; the kernel's READ of a page is then refused with EBADF
     ...peer === 'emulated' || peer === 'own' ? ([{ cache: 'auto' }, { cache: 'always' }, { cache: 'never' }, { cache: 'auto', writeback: true }, { cache: 'always', writeback: true }] as const)[random.below(peer === 'own' ? 3 : 5)]! : {},
   }

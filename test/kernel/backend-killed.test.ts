@@ -109,7 +109,7 @@ for (const [name, peer, settings] of SETTINGS) {
 }
 
 t.test('stopped, not dead: callers wait, can be killed, and an abort ends them', { skip: missing('virtiofsd-rust') }, async t => {
-  await withMount(t, { peer: 'virtiofsd-rust', files, rough: true, options: ['timeout=1'] }, async live => {
+  await withMount(t, { peer: 'virtiofsd-rust', files, rough: true, options: ['mount_timeout=1'] }, async live => {
     const pids = backendPids(live)
     for (const pid of pids) signal(pid, 'SIGSTOP')
     const waiting = outcome(statfs(live.dir))

@@ -72,7 +72,7 @@ function executable(body: string): NonNullable<Case['prepare']> {
   }
 }
 
-const SHORT = 'timeout=0.5'
+const SHORT = 'mount_timeout=0.5'
 const socket = { source: `unix:${SOCKET}`, probe: true }
 
 const CASES: Record<string, Case> = {

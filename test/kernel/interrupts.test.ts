@@ -22,7 +22,7 @@ async function withFaults(t: Test, options: MountOptions, body: (bench: Bench) =
   for (const sub of ['mnt', 'src']) mkdirSync(join(base, sub))
   writeFileSync(join(base, 'src', 'a'), 'x'.repeat(100_000))
   const faults = new FaultControl()
-  const mounted = await mount({ source: join(base, 'src'), mountpoint: dir, faults, options: { ...options, traceJson, timeout: 4 } })
+  const mounted = await mount({ source: join(base, 'src'), mountpoint: dir, faults, options: { ...options, traceJson, mountTimeout: 4 } })
   try {
     await body({ mounted, faults, dir, trace: () => readFileSync(traceJson, 'utf8').trim().split('\n').map(line => JSON.parse(line)) })
   } finally {

@@ -205,3 +205,25 @@ t.test('INTERRUPT of a request that is here, and of one that may be elsewhere', 
     t.equal(relay.count(Counter.INTERRUPTS), 2)
   })
 })
+
+t.test('a deadline for requests: from the first that the device has, not for one that waits for a lock', async t => {
+  await withRelay(t, { limitMs: 60_000 }, relay => {
+    t.equal(relay.queue.leftMs, -1, 'nothing is in flight')
+    const lock = relay.roundOut(Op.SETLKW, args(48))
+    t.equal(relay.queue.leftMs, -1, 'the owner of a lock takes as long as it likes')
+    const request = relay.roundOut(Op.STATFS)
+    t.ok(relay.queue.leftMs > 0 && relay.queue.leftMs <= 60_000)
+    t.equal(relay.queue.lateOpcode, Op.STATFS)
+    relay.device.answer(request, { payload: pattern(80) })
+    relay.complete()
+    t.equal(relay.queue.leftMs, -1, 'and none when it is answered')
+    relay.device.answer(lock)
+    relay.complete()
+  })
+  await withRelay(t, {}, relay => {
+    const request = relay.roundOut(Op.STATFS)
+    t.equal(relay.queue.leftMs, -1, 'no deadline unless it was asked for')
+    relay.device.answer(request, { payload: pattern(80) })
+    relay.complete()
+  })
+})

@@ -24,6 +24,8 @@ export interface RelayOptions {
   indirectDesc?: boolean
   eventIdx?: boolean
   init?: Partial<InitPolicy>
+  /** Deadline of a request in milliseconds. */
+  limitMs?: number
   /** The class to test, when it is not the real one but has a module of it replaced. */
   queueClass?: typeof RequestQueue
 }
@@ -56,7 +58,7 @@ export class RelayFixture {
       initAnswered: error => { this.inits.push(error) },
       destroyed: () => { this.destroyed++ },
       interrupted: (low, high) => { this.interrupted.push((BigInt(high) << 32n) | BigInt(low)) },
-    }, null, new RingRoom(options.ringRoom ?? allocateRingRoom(1), 0))
+    }, null, new RingRoom(options.ringRoom ?? allocateRingRoom(1), 0), options.limitMs)
     this.device = new MockDevice(this.region, this.plan.workers[0]!.ring, this.features)
     this.hiprioDevice = new MockDevice(this.region, this.plan.hiprio, this.features)
   }

@@ -19,7 +19,7 @@ import type { SeededRandom } from './seeded-random.js'
 
 const [INIT_LOW, INIT_HIGH] = initFlagWords(['INIT_EXT', 'ASYNC_READ'])
 
-function initOut(): Uint8Array {
+export function initOut(): Uint8Array {
   const out = Buffer.alloc(FuseInitOut.SIZE)
   out.writeUInt32LE(7, FuseInitOut.major)
   out.writeUInt32LE(38, FuseInitOut.minor)

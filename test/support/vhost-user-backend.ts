@@ -59,6 +59,8 @@ export interface BackendOptions {
   faults?: Partial<Record<number, Fault>>
   /** Takes the stream of SET_DEVICE_STATE_FD over; returns a descriptor to answer with, which is closed after it was sent. */
   takeStateFd?: (fd: number) => number | undefined
+  /** Sees each message and its descriptors; those that it takes out of the list are its own. */
+  seen?: (message: Message, fds: number[]) => void
   /** Waits before each answer, to catch a frontend that does not wait. */
   delayMs?: number
 }
@@ -101,7 +103,7 @@ export class VhostUserBackend {
   backendRequestFd = -1
 
   readonly #fd: number
-  readonly #options: Required<Omit<BackendOptions, 'takeStateFd'>> & Pick<BackendOptions, 'takeStateFd'>
+  readonly #options: Required<Omit<BackendOptions, 'takeStateFd' | 'seen'>> & Pick<BackendOptions, 'takeStateFd' | 'seen'>
   #ackedFeatures = 0n
   #ackedProtocolFeatures = 0n
   #owned = false
@@ -149,6 +151,7 @@ export class VhostUserBackend {
       }
       this.received.push(message)
       const answer = this.#handle(message, fds)
+      this.#options.seen?.(message, fds)
       for (const fd of fds) if (fd !== this.backendRequestFd) close(fd)
       const ownStream = request === R.SET_DEVICE_STATE_FD ? answer?.fds[0] : undefined
       if (this.#options.delayMs > 0) await new Promise(resolve => { setTimeout(resolve, this.#options.delayMs) })
