@@ -4,11 +4,11 @@ import { DROPPED, MAY_BLOCK } from '../../lib/device/handlers.js'
 import { InodeTable, ROOT_INDEX } from '../../lib/device/passthrough/inode-table.js'
 import { Head as TableHead } from '../../lib/device/passthrough/layout.js'
 import type { PassthroughShared } from '../../lib/device/passthrough/shared.js'
-import { direntSize, FuseBatchForgetIn, FuseDirent, FuseDirentplus, FuseEntryOut, FuseForgetIn, FuseForgetOne } from '../../lib/fuse/abi.js'
+import { direntSize, FuseAttrOut, FuseBatchForgetIn, FuseDirent, FuseDirentplus, FuseEntryOut, FuseForgetIn, FuseForgetOne, FuseInitOut, FuseOpenOut } from '../../lib/fuse/abi.js'
 import { Op, opcodeRow } from '../../lib/fuse/opcodes.js'
 import { viewRegion } from '../../lib/sys/memory.js'
 import { getU64 } from '../../lib/wire/u64.js'
-import { GIVES_ENTRY, Head, Kind, NAME_ROOM, UNFINISHED, Word, type RecordingData } from './recording.js'
+import { GIVES_ENTRY, Head, Kind, NAME_ROOM, UNFINISHED, Word, type Manner, type RecordingData } from './recording.js'
 
 /** How far back a request that was refused on one thread is looked for on another. */
 const LOOK_BACK = 20_000
@@ -18,12 +18,14 @@ class Recorder implements Handlers {
   readonly #words: Int32Array
   readonly #bytes: Uint8Array
   readonly #directory: PassthroughShared | undefined
+  readonly #manner: Manner | undefined
 
-  constructor(inner: Handlers, { log, directory }: RecordingData) {
+  constructor(inner: Handlers, { log, directory, manner }: RecordingData) {
     this.#inner = inner
     this.#words = new Int32Array(log)
     this.#bytes = new Uint8Array(log)
     this.#directory = directory
+    this.#manner = manner
   }
 
   #append(kind: number, opcode: number, node: number, value: number): number {
@@ -45,13 +47,17 @@ class Recorder implements Handlers {
     words[at + Word.RESULT] = UNFINISHED
     words[at + Word.UNIQUE] = request.uniqueLow
     words[at + Word.UNIQUE + 1] = request.uniqueHigh
+    words[at + Word.PID] = request.pid
+    words[at + Word.UID] = request.uid
     words[at + Word.RUNNING] = Atomics.add(words, Head.RUNNING, 1)
     const row = opcodeRow(request.opcode)
-    if (row && row.names > 0) {
-      const start = request.argsAt + row.inBytes
-      const most = Math.min(NAME_ROOM, request.argsBytes - row.inBytes)
+    const init = request.opcode === Op.INIT
+    if (init || (row && row.names > 0)) {
+      const skip = init ? 0 : row!.inBytes
+      const start = request.argsAt + skip
+      const most = Math.min(NAME_ROOM, request.argsBytes - skip)
       let length = 0
-      while (length < most && request.args.getUint8(start + length) !== 0) length++
+      while (length < most && (init || request.args.getUint8(start + length) !== 0)) length++
       for (let i = 0; i < length; i++) this.#bytes[(at + Word.NAME) * 4 + i] = request.args.getUint8(start + i)
       words[at + Word.NAME_BYTES] = length
     }
@@ -82,9 +88,21 @@ class Recorder implements Handlers {
     const result = this.#inner.handle(request)
     if (result === MAY_BLOCK) return result
     if (result !== DROPPED) this.#words[at + Word.RESULT] = result
+    if (result >= FuseEntryOut.SIZE && GIVES_ENTRY.includes(opcode)) {
+      const node = getU64(request.reply, request.replyAt + FuseEntryOut.nodeid)
+      this.#words[at + Word.VALUE] = node | 0
+      this.#words[at + Word.VALUE + 1] = Math.floor(node / 2 ** 32)
+      this.#given(opcode, node)
+      this.#limit(request.reply, request.replyAt)
+    } else if (result > 0 && opcode === Op.READDIRPLUS) {
+      this.#givenByList(request, result)
+    } else if (result >= FuseAttrOut.SIZE && (opcode === Op.GETATTR || opcode === Op.SETATTR)) {
+      this.#limitAttributes(request.reply, request.replyAt)
+    } else if (result > 0 && opcode === Op.INIT) {
+      this.#limitInit(request.reply, request.replyAt)
+    }
+    if (result > 0 && (opcode === Op.OPEN || opcode === Op.CREATE)) this.#limitOpen(request.reply, request.replyAt + (opcode === Op.CREATE ? FuseEntryOut.SIZE : 0))
     Atomics.sub(this.#words, Head.RUNNING, 1)
-    if (result >= FuseEntryOut.SIZE && GIVES_ENTRY.includes(opcode)) this.#given(opcode, getU64(request.reply, request.replyAt + FuseEntryOut.nodeid))
-    else if (result > 0 && opcode === Op.READDIRPLUS) this.#givenByList(request, result)
     return result
   }
 
@@ -92,10 +110,35 @@ class Recorder implements Handlers {
     if (node !== 0) this.#append(Kind.GIVEN, opcode, node, 1)
   }
 
+  /** How long a fuse_entry_out is valid. */
+  #limit(reply: DataView, at: number): void {
+    if (!this.#manner) return
+    for (const field of [FuseEntryOut.entry_valid, FuseEntryOut.attr_valid]) reply.setBigUint64(at + field, 0n, true)
+    for (const field of [FuseEntryOut.entry_valid_nsec, FuseEntryOut.attr_valid_nsec]) reply.setUint32(at + field, this.#manner.validMs * 1e6, true)
+  }
+
+  #limitInit(reply: DataView, at: number): void {
+    if (!this.#manner) return
+    const { initFlags: [low, high] } = this.#manner
+    reply.setUint32(at + FuseInitOut.flags, reply.getUint32(at + FuseInitOut.flags, true) & low, true)
+    reply.setUint32(at + FuseInitOut.flags2, reply.getUint32(at + FuseInitOut.flags2, true) & high, true)
+  }
+
+  #limitOpen(reply: DataView, at: number): void {
+    if (this.#manner) reply.setUint32(at + FuseOpenOut.open_flags, 0, true)
+  }
+
+  #limitAttributes(reply: DataView, at: number): void {
+    if (!this.#manner) return
+    reply.setBigUint64(at + FuseAttrOut.attr_valid, 0n, true)
+    reply.setUint32(at + FuseAttrOut.attr_valid_nsec, this.#manner.validMs * 1e6, true)
+  }
+
   #givenByList({ reply, replyAt }: DeviceRequest, length: number): void {
     for (let at = replyAt; at + FuseDirentplus.SIZE <= replyAt + length;) {
       const nameBytes = reply.getUint32(at + FuseEntryOut.SIZE + FuseDirent.namelen, true)
       this.#given(Op.READDIRPLUS, getU64(reply, at + FuseEntryOut.nodeid))
+      this.#limit(reply, at)
       at += direntSize(FuseDirentplus.SIZE, nameBytes)
     }
   }

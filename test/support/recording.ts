@@ -11,7 +11,7 @@ import type { PassthroughShared } from '../../lib/device/passthrough/shared.js'
 /** Words before the records: how many there are, and how many requests are being executed. */
 export const Head = { RECORDS: 0, RUNNING: 1, WORDS: 4 } as const
 /** Words of a record; 64-bit values are two. */
-export const Word = { KIND: 0, OPCODE: 1, RESULT: 2, UNIQUE: 3, NODE: 5, VALUE: 7, RUNNING: 9, NAME_BYTES: 10, NAME: 11, WORDS: 20 } as const
+export const Word = { KIND: 0, OPCODE: 1, RESULT: 2, UNIQUE: 3, NODE: 5, VALUE: 7, RUNNING: 9, NAME_BYTES: 10, PID: 11, UID: 12, NAME: 13, WORDS: 23 } as const
 export const NAME_ROOM = (Word.WORDS - Word.NAME) * 4
 export const Kind = { REQUEST: 1, GIVEN: 2, FORGOTTEN: 3, REMAINED: 4 } as const
 /** The result of a request that is being executed. */
@@ -23,7 +23,15 @@ export interface RecordedRequest {
   name: string
   /** Name of the errno, or ''. */
   error: string
+  /** The node that a good reply names first, or 0. */
+  entry: number
+  /** INIT: its arguments, as many as fit. */
+  args: Buffer
   unique: bigint
+  /** Of the caller, 0 when the kernel asks on its own. */
+  pid: number
+  /** −1 when the kernel keeps it to itself (ALLOW_IDMAP). */
+  uid: number
   /** Other requests in execution when this one came. */
   running: number
 }
@@ -39,8 +47,16 @@ export interface RecordingData {
   data: unknown
   /** The table of a shared directory, to be asked what DESTROY will release. */
   directory: PassthroughShared | undefined
+  manner: Manner | undefined
 }
 
+/** What is changed in the replies of the handlers behind, so that they have the manners of another device; files are opened with no flags. */
+export interface Manner {
+  /** How long the kernel may believe names and attributes, in milliseconds. */
+  validMs: number
+  /** Flags of INIT that the device may accept. */
+  initFlags: readonly [low: number, high: number]
+}
 export class Recording {
   readonly log: SharedArrayBuffer
   readonly #words: Int32Array
@@ -51,8 +67,8 @@ export class Recording {
   }
 
   /** Puts the recorder before other handlers. */
-  wrap(inner: HandlersSource, directory?: PassthroughShared): HandlersSource {
-    const data: RecordingData = { log: this.log, module: inner.module, data: inner.data, directory }
+  wrap(inner: HandlersSource, directory?: PassthroughShared, manner?: Manner): HandlersSource {
+    const data: RecordingData = { log: this.log, module: inner.module, data: inner.data, directory, manner }
     return { ...inner, module: new URL('./recording-handlers.js', import.meta.url).href, data }
   }
 
@@ -73,21 +89,38 @@ export class Recording {
     }
   }
 
+  #request(at: number): RecordedRequest {
+    const result = this.#words[at + Word.RESULT]!
+    const text = Buffer.from(this.log, (at + Word.NAME) * 4, this.#words[at + Word.NAME_BYTES]!)
+    const init = this.#words[at + Word.OPCODE] === Op.INIT
+    return {
+      op: opcodeName(this.#words[at + Word.OPCODE]!), node: this.#u64(at + Word.NODE), name: init ? '' : text.toString(), args: text,
+      error: result < 0 ? errnoName(-result) : '', entry: this.#u64(at + Word.VALUE), unique: BigInt(this.#u64(at + Word.UNIQUE)), running: this.#words[at + Word.RUNNING]!, pid: this.#words[at + Word.PID]!, uid: this.#words[at + Word.UID]!,
+    }
+  }
+
   /** Requests that wait for an answer, in order. @param from a former `length` */
   requests(from = 0): RecordedRequest[] {
-    return [...this.#records(Kind.REQUEST, from)].map(at => {
-      const result = this.#words[at + Word.RESULT]!
-      const name = Buffer.from(this.log, (at + Word.NAME) * 4, this.#words[at + Word.NAME_BYTES]!)
-      return {
-        op: opcodeName(this.#words[at + Word.OPCODE]!), node: this.#u64(at + Word.NODE), name: name.toString(),
-        error: result < 0 ? errnoName(-result) : '', unique: BigInt(this.#u64(at + Word.UNIQUE)), running: this.#words[at + Word.RUNNING]!,
-      }
-    })
+    return [...this.#records(Kind.REQUEST, from)].map(at => this.#request(at))
+  }
+
+  /** Whether every request has been executed. */
+  get finished(): boolean {
+    return Atomics.load(this.#words, Head.RUNNING) === 0
   }
 
   /** FORGETs, one per node however they came, in order: [node, lookups]. */
   forgets(from = 0): [node: number, lookups: number][] {
     return [...this.#records(Kind.FORGOTTEN, from)].map(at => [this.#u64(at + Word.NODE), this.#u64(at + Word.VALUE)])
+  }
+
+  /** Requests, and between them the nodes of which replies gave lookups. */
+  *exchange(from = 0): Generator<RecordedRequest | number> {
+    for (let i = from; i < this.length; i++) {
+      const at = Head.WORDS + i * Word.WORDS
+      if (this.#words[at + Word.KIND] === Kind.REQUEST) yield this.#request(at)
+      else if (this.#words[at + Word.KIND] === Kind.GIVEN) yield this.#u64(at + Word.NODE)
+    }
   }
 
   #sum(kind: number): Lookups {
