@@ -283,10 +283,7 @@ export class RequestQueue {
     const { view, address } = this.#region
     const out = slots.at(slot) + Slot.OUT
     const fixedBytes = slots.fixedBytes[slot]!
-    if (opcode === Op.INIT) {
-      adaptInitReply(view, out, this.#init)
-      this.#events.initAnswered(error, view, out + FuseOutHeader.SIZE)
-    }
+    if (opcode === Op.INIT) adaptInitReply(view, out, this.#init)
     let written
     if (used <= fixedBytes) {
       written = this.#channel.reply(address + out, used)
@@ -295,6 +292,8 @@ export class RequestQueue {
       if (opcode === Op.READ) this.#counters[Counter.BYTES_READ]! += used - fixedBytes
     }
     if (written < 0) this.#notTaken(slot, written)
+    // the kernel has it by now: what is asked of the mount from here on is asked as was negotiated
+    if (opcode === Op.INIT) this.#events.initAnswered(error, view, out + FuseOutHeader.SIZE)
   }
 
   /**

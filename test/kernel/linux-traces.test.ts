@@ -265,8 +265,10 @@ function sequence(recording: Recording, from: number, pids: readonly number[], k
     if (op === 'GETATTR' || op === 'STATX' || again || (!pids.includes(pid) && op !== 'FLUSH')) continue
     // of a directory that somebody else opened
     if (op === 'RELEASEDIR' && !tokens.includes('OPENDIR')) continue
-    const token = op + (named && name !== '' && op !== 'GETXATTR' ? `:${name}` : '') + (error === '' ? '' : `!${error}`)
-    if (!ONCE.includes(op) || !tokens.includes(token)) tokens.push(token)
+    // which of the two a list goes on with depends on whether its first names are still valid
+    const kind = op === 'READDIR' ? 'READDIRPLUS' : op
+    const token = kind + (named && name !== '' && op !== 'GETXATTR' ? `:${name}` : '') + (error === '' ? '' : `!${error}`)
+    if (!ONCE.includes(kind) || !tokens.includes(token)) tokens.push(token)
   }
   for (let i = 0; i < tokens.length; i++) {
     let end = i

@@ -6,7 +6,7 @@
  * A sequence is what came on the request queue in one step, in order: the opcode, with `:name` where
  * one name says more, and `!ERRNO`. Left out, on both sides, is what depends on how fast somebody is
  * and on the server: GETATTR and STATX; a LOOKUP that gives a node which is known already; of READ, WRITE and
- * READDIRPLUS of one step all but the first. Consecutive UNLINKs stand in alphabetical order.
+ * READDIRPLUS (or READDIR, with which a list may go on) of one step all but the first. Consecutive UNLINKs stand in alphabetical order.
  * `(…)*` is repeated for each of the many files, of which the recording has 2000. FORGETs are counted
  * apart, one per node, since there is no order between queues.
  */
