@@ -13,6 +13,11 @@ function optionHelp(): string {
 
 const jsonOption = { type: 'boolean', default: false, describe: 'print JSON' } as const
 
+function positive(name: string, number: number): number {
+  if (!(number > 0)) throw new UsageError(`--${name}: expected a number above 0`)
+  return number
+}
+
 function directoryOption<T>(command: Argv<T>) {
   return command.option('directory', { type: 'string', default: HELPER_DIRECTORY, describe: 'where mount(8) looks for them' })
 }
@@ -41,6 +46,24 @@ export async function runCommandLine(args: string[]): Promise<void> {
       .positional('mountpoint', { type: 'string', describe: 'a mount point, or the tag of a live mount' })
       .option('json', jsonOption),
     async args => { process.exitCode = await (await import('./status-command.js')).statusCommand(args.mountpoint, args.json) })
+    .command('stats <mountpoint>', 'show how fast a mount is: operations, latencies, bytes, queues, polling', command => command
+      .positional('mountpoint', { type: 'string', demandOption: true, describe: 'a mount point, or the tag of a live mount' })
+      .option('watch', { alias: 'w', type: 'boolean', default: false, describe: 'go on until it is stopped' })
+      .option('interval', { type: 'number', default: 1, describe: 'seconds to look at' })
+      .option('json', jsonOption),
+    async args => { process.exitCode = await (await import('./stats-command.js')).statsCommand(args.mountpoint, { watch: args.watch, json: args.json, interval: positive('interval', args.interval) }) })
+    .command('trace <mountpoint>', 'show the requests of a mount as they end', command => command
+      .positional('mountpoint', { type: 'string', demandOption: true, describe: 'a mount point, or the tag of a live mount' })
+      .option('op', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'only these FUSE opcodes, comma-separated', defaultDescription: 'all' })
+      .option('path', { type: 'string', describe: 'only this path in the mount, and what is below it' })
+      .option('error', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'only those that failed: ENOENT,EIO… or any', defaultDescription: 'all' })
+      .option('slower', { type: 'string', describe: 'only those that took longer: 500us, 2ms, 1s' })
+      .option('count', { type: 'number', describe: 'end after so many' })
+      .option('json', { ...jsonOption, describe: 'a JSON object a line' }),
+    async args => {
+      const { op, path, error, slower, json } = args
+      process.exitCode = await (await import('./trace-command.js')).traceCommand(args.mountpoint, { op, path, error, slower, json, count: args.count === undefined ? undefined : positive('count', args.count) })
+    })
     .command('probe <source>', 'connect to a device, print what it is, disconnect', command => command
       .positional('source', { type: 'string', demandOption: true })
       .option('o', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'mount options, comma-separated', defaultDescription: 'none' })

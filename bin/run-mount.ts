@@ -40,4 +40,4 @@ export function parsePlainMount(args: string[]): { request: MountRequest, foregr
 }
 
 /** A source of such a name is written ./NAME. */
-const COMMANDS = new Set(['mount', 'umount', 'status', 'probe', 'install', 'uninstall', 'help', 'completion'])
+const COMMANDS = new Set(['mount', 'umount', 'status', 'stats', 'trace', 'probe', 'install', 'uninstall', 'help', 'completion'])

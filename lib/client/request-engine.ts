@@ -329,7 +329,7 @@ export class RequestEngine {
     if (sound && error === 0 && used < slots.fixedBytes[slot]! && opcode !== Op.INIT) result = this.#badReply()
     const good = sound && result === 0
     if (sound && error !== 0) this.#options.counters[Counter.ERRORS]!++
-    if (this.#options.trace !== null) this.#options.trace.ended(view, at + Slot.IN, opcode, result as number, used, slots.startMs[slot]!)
+    if (this.#options.trace !== null) this.#options.trace.ended(view, slots, slot, result as number, used)
     if (good && !request.background) result = this.#decode(request, slot, used)
     this.#bySlot[slot] = undefined
     this.processing--

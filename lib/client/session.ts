@@ -202,7 +202,7 @@ export class Session extends EventEmitter<Events> {
     const { features } = this.transport.info
     const hiprio = new HiprioQueue(region, this.#plan, features, this.counters, notifyHiprio)
     const { traceJson, identity, maxOutstanding } = this.#options
-    const trace = traceWanted(traceJson) ? new RequestTrace(traceJson, 0) : null
+    const trace = traceWanted(traceJson) ? new RequestTrace(traceJson, 0, () => {}) : null
     this.#resources.push('requests\' trace', () => trace?.close())
     this.engine = new RequestEngine(region, this.#plan.workers[0]!, features, hiprio, {
       identity, maxOutstanding, counters: this.counters, trace, notify, broken: reason => this.abort(`the device broke a ring: ${reason}`),

@@ -70,6 +70,11 @@ export class ControlClient {
     }
   }
 
+  /** Asks for what is streamed; the lines come by `line`. */
+  say(request: ControlRequest): void {
+    writeJsonLine(this.#socket, request)
+  }
+
   /** Asks, and waits for the answer. @throws PeerGoneError; UsageError when the process does not know the command */
   async ask<Command extends keyof ControlAnswers>(request: ControlRequest & { command: Command }): Promise<ControlAnswers[Command]> {
     writeJsonLine(this.#socket, request)

@@ -16,7 +16,7 @@ import { HiprioQueue, type HiprioSink } from './hiprio-queue.js'
 import { HiprioRelay, HiprioRelayDrain } from './hiprio-relay.js'
 import { PollBudget } from '../virtio/poll-budget.js'
 import { Received, RequestQueue } from './request-queue.js'
-import { RequestTrace, traceWanted } from './request-trace.js'
+import { RequestTrace } from './request-trace.js'
 import { RingRoom } from './ring-room.js'
 import type { WorkerEvent, WorkerPort, WorkerSetup } from './worker-protocol.js'
 
@@ -44,7 +44,9 @@ export class QueueWorker {
   readonly #emulated: EmulatedQueue | undefined
   readonly #emulatedHiprio: EmulatedQueue | undefined
   readonly #handlers: Handlers | undefined
-  readonly #trace: RequestTrace | null
+  readonly #trace: RequestTrace
+  readonly #attention: Int32Array
+  #attended = 0
   readonly #epoll = new Epoll()
   readonly #poll: PollBudget
   #fuseOpen = true
@@ -61,7 +63,9 @@ export class QueueWorker {
     this.#handlers = handlers
     this.#counters = workerCounters(setup.counters, setup.index)
     this.#sleepFlags = new Int32Array(setup.sleepFlags)
-    this.#trace = traceWanted(setup.traceJson) ? new RequestTrace(setup.traceJson, setup.index) : null
+    this.#attention = new Int32Array(setup.attention)
+    this.#trace = new RequestTrace(setup.traceJson, setup.index, observed => this.#post({ type: 'observed', observed }))
+    this.#trace.observe(setup.observation)
     this.#poll = new PollBudget(setup.pollUs)
     const region = viewRegion(setup.memoryAddress, setup.plan.lengthBytes)
     const plan = setup.plan.workers[setup.index]!
@@ -77,11 +81,11 @@ export class QueueWorker {
     this.#queue = new RequestQueue(region, plan, features, setup.fuseFd, this.#counters, this.#sink, setup.init, {
       initAnswered: (error, view, at) => this.#initAnswered(error, view, at),
       destroyed: () => {
-        this.#trace?.flush()
+        this.#trace.flush()
         this.#post({ type: 'destroyed' })
       },
       interrupted: (uniqueLow, uniqueHigh) => { if (setup.wakeFds.length > 1) this.#post({ type: 'interrupted', uniqueLow, uniqueHigh }) },
-    }, this.#trace, new RingRoom(setup.ringRoom, setup.index), setup.requestLimitMs)
+    }, this.#trace.wanted ? this.#trace : null, new RingRoom(setup.ringRoom, setup.index), setup.requestLimitMs)
     if (handlers && backend.kind === 'emulated') {
       this.#emulated = new EmulatedQueue(region, plan.ring, features, handlers, backend.interrupts, setup.index, backend.pool, () => this.#post({ type: 'pool-wanted' }))
       if (this.#hiprio) this.#emulatedHiprio = new EmulatedQueue(region, setup.plan.hiprio, features, handlers, backend.interrupts, setup.wakeFds.length, backend.hiprioPool)
@@ -125,6 +129,8 @@ export class QueueWorker {
   /** One round over everything that can bring work. @returns how much there was */
   pass(): number {
     let work = 0
+    // a worker that never sleeps is never woken
+    if (Atomics.load(this.#attention, 0) !== this.#attended) this.#commands()
     if (this.#emulated === undefined || this.#emulated.collect() + (this.#emulatedHiprio?.collect() ?? 0) > 0) work += this.#completions()
     for (const relay of this.#relays) {
       if (!relay.hasSome()) continue
@@ -132,6 +138,7 @@ export class QueueWorker {
       this.#hiprio!.flush()
     }
     if (this.#fuseOpen) work += this.#requests()
+    this.#countInFlight()
     // what came back was taken before
     if (this.#setup.requestLimitMs > 0 && !this.#gone && this.#queue.leftMs === 0) this.#deviceLate()
     if (this.#draining && this.#queue.inFlight === 0 && (this.#gone || (this.#hiprio?.ring.inFlight ?? 0) === 0)) {
@@ -139,6 +146,12 @@ export class QueueWorker {
       this.#post({ type: 'drained' })
     }
     return work
+  }
+
+  #countInFlight(): void {
+    const { inFlight } = this.#queue
+    this.#counters[Counter.IN_FLIGHT] = inFlight
+    if (inFlight > this.#counters[Counter.IN_FLIGHT_MAX]!) this.#counters[Counter.IN_FLIGHT_MAX] = inFlight
   }
 
   #completions(): number {
@@ -229,8 +242,8 @@ export class QueueWorker {
     const quiet = !this.#vhostUser || (this.#queue.ring.enableCallbacks() && (this.#hiprio === undefined || this.#hiprio.ring.enableCallbacks()))
     if (!quiet || this.#relays.some(relay => relay.hasSome()) || this.#deviceHasDone()) return false
     this.#armFuse()
-    this.#trace?.flush()
-    this.#counters[Counter.IN_FLIGHT] = this.#queue.inFlight
+    this.#trace.flush()
+    this.#countInFlight()
     this.#counters[Counter.SLEEPS]!++
     this.#poll.sleeping()
     return true
@@ -326,6 +339,7 @@ export class QueueWorker {
   }
 
   #commands(): void {
+    this.#attended = Atomics.load(this.#attention, 0)
     for (let command = this.#port.take(); command; command = this.#port.take()) {
       switch (command.type) {
         case 'stop-hiprio': this.#hiprio?.disconnect(); break
@@ -340,6 +354,10 @@ export class QueueWorker {
           break
         case 'fail': this.#post({ type: 'failed', failed: this.#gone ? 0 : this.#fail(command.error) }); break
         case 'interrupt': this.#queue.interrupt(command.uniqueLow, command.uniqueHigh); break
+        case 'observe':
+          this.#trace.observe(command.observation)
+          this.#queue.observe(this.#trace.wanted ? this.#trace : null)
+          break
         case 'exit': this.#exit = true; break
       }
     }
@@ -351,7 +369,7 @@ export class QueueWorker {
     this.#emulated?.close()
     this.#emulatedHiprio?.close()
     this.#handlers?.close()
-    this.#trace?.close()
+    this.#trace.close()
     this.#epoll.close()
   }
 }

@@ -76,7 +76,7 @@ export class RequestQueue {
   readonly #hiprio: HiprioSink
   readonly #init: InitPolicy
   readonly #events: QueueEvents
-  readonly #trace: RequestTrace | null
+  #trace: RequestTrace | null
   /** What the device has and has to answer in time; null without a deadline for requests. */
   readonly #deadline: RequestDeadline | null
   /** Instead of the shared memory, once the device is gone. */
@@ -113,6 +113,13 @@ export class RequestQueue {
     const room = buffers && this.#parked.length === 0 && this.ring.freeCount >= this.ring.cost(Slot.TABLE_LENGTH)
     this.#ringRoom.tell(room)
     return room || (buffers && this.#parked.length < this.#parkedLimit && !this.#ringRoom.elsewhere())
+  }
+
+  /** Changes who is told of requests: nobody, or this. */
+  observe(trace: RequestTrace | null): void {
+    // those under way have no time of their beginning
+    if (this.#trace === null) this.slots.startMs.fill(0)
+    this.#trace = trace
   }
 
   /** Reads one request from the kernel and puts it on its way, without notifying the device. */
@@ -166,7 +173,7 @@ export class RequestQueue {
   /** FORGET, BATCH_FORGET, INTERRUPT: copied, so the slot stays free. @param tailAt where bytes from 80 on lie */
   #toHiprio(opcode: number, head: number, tailAt: number): void {
     const { view } = this.#region
-    if (this.#trace !== null) this.#trace.hiprio(opcode, view, head)
+    if (this.#trace !== null) this.#trace.hiprio(opcode, view, head, tailAt)
     const arg = head + FuseInHeader.SIZE
     switch (opcode) {
       case Op.FORGET: handOverForget(view, head, this.#hiprio); break
@@ -267,7 +274,7 @@ export class RequestQueue {
       else this.#badReply(slot)
     }
     // the Rust virtiofsd gives DESTROY back unwritten, the C one with a header: both are right
-    if (this.#trace !== null) this.#trace.ended(view, at + Slot.IN, opcode, sound ? error : opcode === Op.DESTROY && used === 0 ? 0 : -errno.EIO, used, slots.startMs[slot]!)
+    if (this.#trace !== null) this.#trace.ended(view, slots, slot, sound ? error : opcode === Op.DESTROY && used === 0 ? 0 : -errno.EIO, used)
     if (slots.waiter[slot] === Waiter.NOBODY && sound && error === 0 && this.connected) this.#giveBack(slot, opcode, used)
     else slots.release(slot)
     if (opcode === Op.DESTROY) this.#events.destroyed()
@@ -365,7 +372,7 @@ export class RequestQueue {
       this.#parked.remove(place)
       this.inFlight--
       this.#deadline?.remove(slot)
-      if (this.#trace !== null) this.#trace.ended(this.#region.view, slots.at(slot) + Slot.IN, opcode, -errno.EINTR, FuseOutHeader.SIZE, slots.startMs[slot]!)
+      if (this.#trace !== null) this.#trace.ended(this.#region.view, slots, slot, -errno.EINTR, FuseOutHeader.SIZE)
       slots.release(slot)
       this.#fail(uniqueLow, uniqueHigh, -errno.EINTR)
       return true

@@ -1,13 +1,18 @@
 /**
- * The trace of one worker: a JSON record per request and lifecycle event, and readable lines under
- * DEBUG=virtiofs:fuse. Made only when somebody asked for it; the data path then pays with strings.
- * Payload never appears in it.
+ * What one worker tells of its requests: a JSON record each to a file, readable lines under
+ * DEBUG=virtiofs:fuse, latencies by opcode, and records to who watches. The queue calls it only
+ * while somebody wants one of them. Payload never appears in it.
  */
 import { closeSync, openSync, writeSync } from 'node:fs'
 import createDebug from 'debug'
 import { errnoName } from '../errors.js'
 import { FuseInHeader } from '../fuse/abi.js'
 import { opcodeName, opcodeRow } from '../fuse/opcodes.js'
+import { LatencyRecorder } from './latencies.js'
+import { Slot } from './memory-plan.js'
+import type { Observation, Observed } from './observation.js'
+import { RequestWatcher } from './request-watcher.js'
+import type { SlotTable } from './slot-table.js'
 
 const debug = createDebug('virtiofs:fuse')
 const FLUSH_CHARS = 1 << 16
@@ -39,7 +44,7 @@ export class TraceFile {
   }
 }
 
-/** Whether a worker needs a trace at all. */
+/** Whether there is anything to tell when nobody watches. */
 export function traceWanted(path: string | undefined): boolean {
   return path !== undefined || debug.enabled
 }
@@ -47,26 +52,49 @@ export function traceWanted(path: string | undefined): boolean {
 export class RequestTrace {
   readonly #file: TraceFile | undefined
   readonly #queue: number
+  readonly #tell: (observed: Observed) => void
+  #latencies: LatencyRecorder | undefined
+  #watcher: RequestWatcher | undefined
 
-  constructor(path: string | undefined, queue: number) {
+  /** @param tell takes what is watched to the main thread */
+  constructor(path: string | undefined, queue: number, tell: (observed: Observed) => void) {
     this.#file = path === undefined ? undefined : new TraceFile(path)
     this.#queue = queue
+    this.#tell = tell
+  }
+
+  /** Whether anybody wants to know of requests: else the queue does not call. */
+  get wanted(): boolean {
+    return this.#file !== undefined || debug.enabled || this.#latencies !== undefined || this.#watcher !== undefined
+  }
+
+  /** Changes what the main thread wants to know. */
+  observe(observation: Observation): void {
+    this.#watcher?.flush()
+    this.#latencies = observation.latencies && new LatencyRecorder(observation.latencies, this.#queue)
+    this.#watcher = observation.watches.length > 0 || observation.transfers ? new RequestWatcher(observation, this.#queue, this.#tell) : undefined
   }
 
   /** A request was read from the kernel, at `view[at]`. */
   received(view: DataView, at: number): void {
+    this.#watcher?.received(view, at)
     if (!debug.enabled) return
     const opcode = view.getUint32(at + FuseInHeader.opcode, true)
     debug('rx %d %s n%d%s p%d q%d', unique(view, at), opcodeName(opcode), Number(view.getBigUint64(at + FuseInHeader.nodeid, true)),
       name(view, at, opcode), view.getUint32(at + FuseInHeader.pid, true), this.#queue)
   }
 
-  /**
-   * A request ended. @param error 0 or −errno @param bytes of the reply, header included
-   * @param startMs `performance.now()` when it was read
-   */
-  ended(view: DataView, at: number, opcode: number, error: number, bytes: number, startMs: number): void {
-    const us = Math.round((performance.now() - startMs) * 1000)
+  /** The request in a slot ended. @param error 0 or −errno @param bytes of the reply, header included */
+  ended(view: DataView, slots: SlotTable, slot: number, error: number, bytes: number): void {
+    const startMs = slots.startMs[slot]!
+    // it was under way already when somebody began to watch
+    if (startMs === 0) return
+    const opcode = slots.opcode[slot]!
+    const nowMs = performance.now()
+    const us = Math.round((nowMs - startMs) * 1000)
+    this.#latencies?.record(opcode, us)
+    this.#watcher?.ended(view, slots, slot, error, bytes, us, nowMs)
+    const at = slots.at(slot) + Slot.IN
     if (debug.enabled) debug('tx %d %s %db %dus', unique(view, at), errnoName(-error), bytes, us)
     this.#file?.write({
       op: opcodeName(opcode), unique: unique(view, at), node: Number(view.getBigUint64(at + FuseInHeader.nodeid, true)),
@@ -74,17 +102,20 @@ export class RequestTrace {
     })
   }
 
-  /** A FORGET or INTERRUPT was handed to the hiprio queue. */
-  hiprio(opcode: number, view: DataView, at: number): void {
+  /** A FORGET, BATCH_FORGET or INTERRUPT is handed to the hiprio queue. @param tail where its bytes from 80 on are */
+  hiprio(opcode: number, view: DataView, at: number, tail: number): void {
     if (debug.enabled) debug('rx %d %s q%d', unique(view, at), opcodeName(opcode), this.#queue)
+    this.#watcher?.hiprio(opcode, view, at, tail)
     this.#file?.write({ op: opcodeName(opcode), unique: unique(view, at), node: Number(view.getBigUint64(at + FuseInHeader.nodeid, true)), error: 0, bytes: 0, us: 0, queue: 'hiprio' })
   }
 
   flush(): void {
     this.#file?.flush()
+    this.#watcher?.flush()
   }
 
   close(): void {
+    this.#watcher?.flush()
     this.#file?.close()
   }
 }

@@ -32,7 +32,7 @@ export class SlotTable {
   readonly largeIn: Int32Array
   readonly largeOut: Int32Array
   readonly waiter: Uint8Array
-  /** `performance.now()` when it was read; only for a trace. */
+  /** `performance.now()` when it was read; only for a trace, and 0 for what was read before there was one. */
   readonly startMs: Float64Array
 
   /** Freed last, used first: so few pages are touched. */

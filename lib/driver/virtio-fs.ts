@@ -20,6 +20,7 @@ import { Disposer } from './disposer.js'
 import { allocateRelay } from './hiprio-relay.js'
 import { planMemory, MAX_WRITE, type MemoryPlan } from './memory-plan.js'
 import { NotifierHandle } from './notifier-handle.js'
+import { NO_OBSERVATION, type Observation, type Observed } from './observation.js'
 import { TraceFile } from './request-trace.js'
 import { allocateRingRoom } from './ring-room.js'
 import { TagRegistry } from './tag-registry.js'
@@ -71,6 +72,8 @@ interface Events {
   gone: [reason: string]
   /** A queue worker failed: nobody answers the requests that it held, so the connection must be aborted. */
   crashed: []
+  /** What is watched has come. */
+  observed: [observed: Observed]
   /** Everything is freed. */
   ended: []
 }
@@ -89,6 +92,7 @@ export class VirtioFs extends EventEmitter<Events> {
   readonly #resources = new Disposer()
   readonly #trace: TraceFile | undefined
   readonly #newWorker: (index: number) => WorkerHandle
+  #observation = NO_OBSERVATION
   #workers: WorkerHandle[] = []
   #notifier: NotifierHandle | undefined
   #memory = { memfd: -1, address: 0 }
@@ -140,6 +144,12 @@ export class VirtioFs extends EventEmitter<Events> {
       throw error
     }
     return fs
+  }
+
+  /** Changes what is watched; `observed` tells of it. */
+  observe(observation: Observation): void {
+    this.#observation = observation
+    for (const worker of this.#workers) if (worker.serving) worker.send({ type: 'observe', observation })
   }
 
   get queueSize(): number {
@@ -211,6 +221,7 @@ export class VirtioFs extends EventEmitter<Events> {
         features: this.transport.info.features, backend: backends[index]!,
         init: { ...init, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(this.#largeBuffers - 4, this.#options.queueSize / 2)) },
         pollUs: this.#options.pollUs, requestLimitMs: this.#options.requestLimitMs ?? 0, counters: this.counters, relays, sleepFlags, ringRoom, traceJson: this.#options.traceJson,
+        observation: this.#observation, attention: handle.attention,
       })
       // those that served by then have been told
       if (this.gone !== '') handle.send(FAIL)
@@ -264,6 +275,8 @@ export class VirtioFs extends EventEmitter<Events> {
     } else if (event.type === 'interrupted') {
       const { uniqueLow, uniqueHigh } = event
       for (const worker of this.#serving) worker.send({ type: 'interrupt', uniqueLow, uniqueHigh })
+    } else if (event.type === 'observed') {
+      this.emit('observed', event.observed)
     } else if (event.type === 'pool-wanted') {
       this.transport.poolWanted?.()
     } else if (event.type === 'crashed') {

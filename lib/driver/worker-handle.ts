@@ -15,6 +15,8 @@ function startThread(index: number): QueueThread {
 
 export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
   readonly wakeFd: number
+  /** Counts the commands sent, for a worker that is too busy to be woken. */
+  readonly attention = new SharedArrayBuffer(4)
   readonly #thread: QueueThread
   readonly #ended: Promise<void>
   /** Rejects when the thread fails. */
@@ -65,6 +67,7 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
   /** Sends a command and wakes the thread from epoll. It must be serving, but for `exit`. */
   send(command: WorkerCommand): void {
     this.#thread.postMessage(command)
+    Atomics.add(new Int32Array(this.attention), 0, 1)
     signalEventfd(this.wakeFd)
   }
 

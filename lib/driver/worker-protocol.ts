@@ -2,6 +2,7 @@
 import type { InitAnswer, InitPolicy } from '../fuse/init.js'
 import type { PoolQueues } from '../device/emulated-queue.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
+import type { Observation, Observed } from './observation.js'
 import type { MemoryPlan } from './memory-plan.js'
 
 /** How a worker reaches the device behind its rings. */
@@ -39,6 +40,10 @@ export interface WorkerSetup {
   /** Of all workers (RingRoom). */
   ringRoom: SharedArrayBuffer
   traceJson: string | undefined
+  /** What is watched from the beginning. */
+  observation: Observation
+  /** Counts the commands that were sent. */
+  attention: SharedArrayBuffer
 }
 
 /** The worker's end of its messages. */
@@ -60,6 +65,8 @@ export type WorkerCommand =
   | { type: 'fail', error: number }
   /** The caller of a request that this queue may have was interrupted. */
   | { type: 'interrupt', uniqueLow: number, uniqueHigh: number }
+  /** What the main thread wants to know of requests from now on. */
+  | { type: 'observe', observation: Observation }
   /** Free everything and end the thread. */
   | { type: 'exit' }
 
@@ -70,6 +77,8 @@ export type WorkerEvent =
   | { type: 'unmounted' }
   | { type: 'drained' }
   | { type: 'destroyed' }
+  /** What is watched has come. */
+  | { type: 'observed', observed: Observed }
   /** Another worker may have the interrupted request. */
   | { type: 'interrupted', uniqueLow: number, uniqueHigh: number }
   /** A request was handed to the pool of the emulated device. */

@@ -53,6 +53,8 @@ export interface MountOptions {
   mountTimeout?: number
   /** Append a JSON record per request and lifecycle event to this file. */
   traceJson?: string
+  /** Append a JSON line to this file for everything that is opened, closed or changed. */
+  audit?: string
   /** Unmount after so many seconds without a request, when nothing is open. */
   idleTimeout?: number
   /** Where the command in the background says what happens: `syslog`, `journal`, `none` or a file. A program listens to events. */
@@ -152,6 +154,7 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'timeout', key: 'timeout', value: 'SECONDS', parse: seconds, help: 'a device that does not answer a request in this time is gone (default: wait)' },
   { name: 'mount_timeout', key: 'mountTimeout', value: 'SECONDS', parse: seconds, help: 'deadline of each step of mounting and unmounting (default: 10)' },
   { name: 'trace_json', key: 'traceJson', value: 'FILE', help: 'append a JSON record per request and lifecycle event' },
+  { name: 'audit', key: 'audit', value: 'FILE', help: 'append a JSON record of all that is opened, closed or changed' },
   { name: 'idle_timeout', key: 'idleTimeout', value: 'SECONDS', parse: seconds, help: 'unmount after so long without a request, when nothing is open' },
   { name: 'log', key: 'log', value: 'syslog|journal|none|FILE', help: 'where a mount in the background says what happens (default: syslog, if there is one)' },
   { name: 'fsname', key: 'fsname', value: 'NAME', help: 'source to show in mount tables' },

@@ -1,5 +1,5 @@
 /** status: mounts that are well, that are not, and whose process is gone; what it says is what README says. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { open, readdir } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -9,10 +9,10 @@ import t from 'tap'
 import { controlDir, controlSockets } from '../../lib/control/control-dir.js'
 import type { FoundMount } from '../../lib/control/find-mounts.js'
 import { mount } from '../../lib/mount/mount.js'
+import { documentedFields } from '../support/documented.js'
 import { type LiveMount, withMount } from '../support/mounts.js'
 import { BRIDGE, missing } from '../support/peers.js'
 import { runToEnd } from '../support/program.js'
-import { packageRoot } from '../support/vhost-user-session.js'
 
 /** What status --json says of one mount. */
 async function statusOf(target: string): Promise<{ status: FoundMount, code: number | null | undefined }> {
@@ -23,12 +23,6 @@ async function statusOf(target: string): Promise<{ status: FoundMount, code: num
 /** Waits for the control socket, which is there shortly after the mount is. */
 async function untilServed(live: LiveMount): Promise<void> {
   while (!controlSockets().some(path => path.includes(`/${live.pid}-`))) await sleep(10)
-}
-
-/** The names in a table of README. */
-function documented(heading: string): string[] {
-  const section = readFileSync(join(packageRoot(), 'README.md'), 'utf8').split(`\n### ${heading}\n`)[1]!.split(/^#/m)[0]!
-  return [...section.matchAll(/^\| ((?:`\w+`(?:, )?)+) \|/gm)].flatMap(([, cell]) => [...cell!.matchAll(/`(\w+)`/g)].map(([, name]) => name!))
 }
 
 for (const peer of ['emulated', 'virtiofsd-rust'] as const) {
@@ -46,7 +40,7 @@ for (const peer of ['emulated', 'virtiofsd-rust'] as const) {
       t.ok(status.features!.includes('VERSION_1'))
       t.ok(status.requests! > 1, 'requests are counted')
       t.ok(Math.abs(Date.parse(status.since!) / 1000 + status.uptimeSeconds! - Date.now() / 1000) < 30)
-      t.strictSame(Object.keys(status).sort(), documented('status --json').sort(), 'README has every field')
+      t.strictSame(Object.keys(status).sort(), documentedFields('status --json').sort(), 'README has every field')
 
       t.strictSame((await statusOf(status.tag!)).status.connection, live.connection, 'by its tag')
       const list = await runToEnd([...BRIDGE, 'status'], { timeoutMs: 30_000 })
