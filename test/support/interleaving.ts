@@ -320,7 +320,7 @@ class World {
     if (!session) return false
     this.history.push(`${session.index}: *** unmounted at the end`)
     if (!session.kernel!.mounted || session.kernel!.umount(false) < 0) {
-      this.#check(session.stuck, 'the mount is in use for ever')
+      this.#check(session.stuck, `the mount is in use for ever: ${describe(session)}`)
       session.kernel!.abort()
     }
     return true

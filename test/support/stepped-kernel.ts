@@ -119,6 +119,9 @@ export class SteppedKernel implements HostMount {
   close(): void {
     if (this.closed) this.violations.push('the mount is closed twice')
     this.closed = true
+    // the last descriptor: the kernel aborts the connection
+    this.dead = true
+    this.outstanding.clear()
     this.#fuse.hangUp()
     for (const fd of this.fuseFds.slice(1)) close(fd)
     this.#fuse.close()

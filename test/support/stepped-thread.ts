@@ -76,6 +76,7 @@ export class SteppedThread extends EventEmitter implements QueueThread {
       }
       case 'running':
         if (worker!.pass() === 0) this.state = 'drowsy'
+        if (worker!.ended) this.#end()
         return true
       case 'drowsy':
         if (worker!.fallAsleep()) {
