@@ -1,6 +1,9 @@
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import t from 'tap'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
 import { errno } from '../../lib/errors.js'
 import { Op } from '../../lib/fuse/opcodes.js'
 import { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY, O_RDWR, O_TMPFILE } from '../../lib/sys/file.js'
@@ -144,6 +147,59 @@ t.test('confined', async t => {
       if (error === 0) c.release(entry.nodeid, fh)
     }
   })
+
+  for (const fileHandles of [true, false]) {
+    t.test(`while another process changes what names lead to, ${fileHandles ? 'with' : 'without'} file handles`, async t => {
+      const shared = mkdtempSync('/tmp/passthrough-')
+      const { client: c } = serve(t, { root: shared, limits: { fileHandles } })
+      const swapper = spawn(process.execPath, [fileURLToPath(new URL('../support/swap-names.js', import.meta.url)), shared, around], { stdio: ['ignore', 'pipe', 'inherit'] })
+      t.teardown(() => swapper.kill('SIGKILL'))
+      await once(swapper.stdout, 'data')
+      let read = 0
+      let made = 0
+      for (let i = 0, end = performance.now() + 1500; performance.now() < end; i++) {
+        const x = c.lookup(ROOT, 'x')
+        if (x.error === 0) {
+          const secret = c.lookup(x.nodeid, 'secret')
+          if (secret.error === 0) read += readAll(t, secret)
+          const planted = c.create(x.nodeid, `planted${i}`, O_RDWR)
+          if (planted.error === 0) {
+            made++
+            c.release(planted.nodeid, planted.fh)
+            c.unlink(x.nodeid, `planted${i}`)
+          }
+          const listed = c.opendir(x.nodeid)
+          if (listed.error === 0) {
+            for (const { name } of c.readdir(x.nodeid, listed.fh, 0n, 4096, i % 2 === 0).entries) if (name.toString() === 'shared') t.fail('lists the outside')
+            c.releasedir(x.nodeid, listed.fh)
+          }
+        }
+        const f = c.lookup(ROOT, 'f')
+        if (f.error === 0) {
+          read += readAll(t, f)
+          c.link(f.nodeid, ROOT, 'linked')
+          c.unlink(ROOT, 'linked')
+        }
+        const created = c.create(ROOT, 'f', O_RDWR)
+        if (created.error === 0) c.release(created.nodeid, created.fh)
+        c.rename(ROOT, 'x', ROOT, 'x')
+        if (i % 50 === 0) c.forgetAll()
+      }
+      swapper.kill('SIGKILL')
+      t.strictSame(readdirSync(around).sort(), ['secret', 'shared'], 'nothing was made outside')
+      t.equal(lstatSync(join(around, 'secret')).nlink, 1, 'or linked')
+      t.ok(read > 0 && made > 0, `${read} reads, ${made} files made inside`)
+
+      function readAll(t: Test, { nodeid }: { nodeid: bigint }): number {
+        const { fh, error } = c.open(nodeid, O_RDONLY)
+        if (error !== 0) return 0
+        const { data } = c.read(nodeid, fh, 0n, 100)
+        c.release(nodeid, fh)
+        if (data.toString() !== 'inside' && data.length > 0) t.fail(`read ${data.toString()}`)
+        return 1
+      }
+    })
+  }
 
   t.test('requests of random bytes', async t => {
     let seed = 12345
