@@ -75,6 +75,13 @@ export class MountTable {
     return 0
   }
 
+  /** Whether all mounts that were seen have a `MountKind` bit. */
+  all(bit: number): boolean {
+    const count = Atomics.load(this.#words, Head.MOUNT_COUNT)
+    for (let i = 0, at = this.#at; i < count; i++, at += MOUNT_WORDS) if ((this.#words[at + 2]! & bit) === 0) return false
+    return true
+  }
+
   /** Adds a `MountKind` bit to a mount. */
   mark(mountId: number, bit: number): void {
     const count = Atomics.load(this.#words, Head.MOUNT_COUNT)

@@ -12,10 +12,12 @@ import * as fileRanges from './file-ranges.js'
 import { destroy, init } from './init.js'
 import { Head } from './layout.js'
 import { acquire, release } from './mutex.js'
+import { MountKind } from './mount-table.js'
 import * as namespace from './namespace.js'
 import * as openFiles from './open-files.js'
 import type { Operation } from './operation.js'
 import type { PassthroughShared } from './shared.js'
+import { SlowOperations } from './slow-operations.js'
 import { Volume } from './volume.js'
 import * as xattrs from './xattrs.js'
 
@@ -113,11 +115,13 @@ leastArgs[Op.SETXATTR] = FUSE_COMPAT_SETXATTR_IN_SIZE
 /** The file system in one device worker. Its workers share what `openPassthrough` made. */
 export class Passthrough implements Handlers {
   readonly #volume: Volume
+  readonly #slow: SlowOperations
   readonly #table: (Operation | undefined)[] = new Array(OPCODE_LIMIT).fill(undefined)
 
   /** @param windowFd see `DeviceHost` */
   constructor(shared: PassthroughShared, windowFd = -1) {
     this.#volume = new Volume(shared, windowFd)
+    this.#slow = new SlowOperations(this.#volume.mounts)
     for (let opcode = 0; opcode < OPCODE_LIMIT; opcode++) this.#table[opcode] = operations[opcode]
     const capability = this.#volume.xattrMap?.capability
     if (capability !== undefined) {
@@ -137,8 +141,14 @@ export class Passthrough implements Handlers {
       return leastReply[opcode] === 0 && isSilent(opcode) ? NO_REPLY : -errno.EINVAL
     }
     if (request.replyBytes < leastReply[opcode]!) return -errno.EINVAL
-    if (isSlow[opcode] === 1 && !request.mayBlock) return MAY_BLOCK
-    return operation(this.#volume, request)
+    if (request.mayBlock) return operation(this.#volume, request)
+    if (isSlow[opcode] === 1) return MAY_BLOCK
+    if (this.#volume.mounts.all(MountKind.MEMORY)) return operation(this.#volume, request)
+    if (this.#slow.avoids(opcode)) return MAY_BLOCK
+    const start = performance.now()
+    const done = operation(this.#volume, request)
+    this.#slow.took(opcode, performance.now() - start)
+    return done
   }
 
   close(): void {
