@@ -1,5 +1,5 @@
 /** A virtiofsd that is killed, while it works and while nobody asks: nobody waits, the mount can be unmounted, the bridge ends well. */
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { open, readFile, stat, statfs, writeFile, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -112,6 +112,7 @@ t.test('stopped, not dead: callers wait, can be killed, and an abort ends them',
   await withMount(t, { peer: 'virtiofsd-rust', files, rough: true, options: ['mount_timeout=1'] }, async live => {
     const pids = backendPids(live)
     for (const pid of pids) signal(pid, 'SIGSTOP')
+    t.ok(await eventually(() => pids.every(pid => /^State:\tT/m.test(readFileSync(`/proc/${pid}/status`, 'latin1')))))
     const waiting = outcome(statfs(live.dir))
     t.equal(await within(500, waiting), undefined, 'it waits')
     live.bridge.child.kill('SIGTERM')
