@@ -72,7 +72,7 @@ export class QueueWorker {
     const { backend, features } = setup
     if (setup.index === 0) {
       this.#hiprio = new HiprioQueue(region, setup.plan, features, this.#counters, () => this.#kickHiprio())
-      this.#hiprio.takesInterrupts = backend.kind === 'emulated'
+      this.#hiprio.takesInterrupts = backend.kind === 'emulated' || backend.takesInterrupts === true
       this.#sink = this.#hiprio
       setup.relays.forEach((relay, i) => this.#relays.push(new HiprioRelayDrain(relay, setup.wakeFds[i + 1]!)))
     } else {

@@ -7,8 +7,11 @@ import type { MemoryPlan } from './memory-plan.js'
 
 /** How a worker reaches the device behind its rings. */
 export type WorkerBackend =
-  /** Another process: eventfds to notify each other, and its socket, whose end is the device's. */
-  | { kind: 'vhost-user', hiprioKickFd: number, hiprioCallFd: number, kickFd: number, callFd: number, socketFd: number }
+  /**
+   * Another process: eventfds to notify each other, and its socket, whose end is the device's. It gets
+   * INTERRUPTs only if it is known to bear them.
+   */
+  | { kind: 'vhost-user', hiprioKickFd: number, hiprioCallFd: number, kickFd: number, callFd: number, socketFd: number, takesInterrupts?: boolean }
   /** On the worker's own thread, with a pool beside it: `module` exports `createHandlers(data)`. */
   | { kind: 'emulated', module: string, data: unknown, windowFd: number, pool: PoolQueues, hiprioPool?: PoolQueues, interrupts: SharedArrayBuffer | undefined }
 

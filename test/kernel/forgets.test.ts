@@ -38,7 +38,7 @@ for (const [i, { name, kind, direct = false, ...options }] of CASES.entries()) {
     const recorded = recording.wrap(handlers, directory)
     const tag = `forgets-${process.pid}-${i}`
     const transport = kind === 'emulated' ? new EmulatedTransport(tag, 4, recorded)
-      : new ThreadedDevice({ tag, requestQueues: 4, handlers: recorded, features: { indirectDesc: !direct, eventIdx: true }, holdMs: 2, hiprioHoldMs: 4, seed: i })
+      : new ThreadedDevice({ tag, requestQueues: 4, handlers: recorded, features: { indirectDesc: !direct, eventIdx: true }, holdMs: 2, hiprioHoldMs: 60, seed: i })
     const load = new LoadChild(16)
     try {
       await withDevice(t, transport, bench.dir, options, async () => {

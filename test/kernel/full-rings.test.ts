@@ -24,7 +24,7 @@ for (const indirectDesc of [true, false]) {
     const recording = new Recording()
     const { handlers, directory } = bench.serve()
     const device = new ThreadedDevice({
-      tag: `full-${process.pid}-${indirectDesc}`, handlers: recording.wrap(handlers, directory), features: { indirectDesc, eventIdx: true }, holdMs: 3, hiprioHoldMs: 20,
+      tag: `full-${process.pid}-${indirectDesc}`, handlers: recording.wrap(handlers, directory), features: { indirectDesc, eventIdx: true }, holdMs: 3, hiprioHoldMs: 800,
     })
     const load = new LoadChild(CALLERS)
     try {

@@ -17,7 +17,7 @@ export const REASONS = {
   'release': 'RELEASE is asynchronous for type fuse: one that the kernel still has when the file system goes is lost, and DESTROY closes the file',
   'forget': 'FORGETs that the kernel still has when the file system goes are lost on both sides, in other numbers; DESTROY releases the lookups',
   'pages': 'payload is described by one descriptor, not one per page, so the ring does not limit max_pages to its size less 4',
-  'interrupt': 'the virtio driver leaves INTERRUPT out; /dev/fuse gives it, and a device that waits should hear of it',
+  'interrupt': 'the virtio driver leaves INTERRUPT out; /dev/fuse gives it, and the emulated device hears of it',
   'lazy': 'a session without a mount point has no superblock in reach that could be mounted again',
 } as const
 

@@ -131,7 +131,7 @@ export class ThreadedDevice implements Transport {
     this.#exited = once(this.#worker, 'exit')
     await once(this.#worker, 'online')
     return plan.workers.map((_, i) => ({
-      kind: 'vhost-user', socketFd: ours, hiprioKickFd: kickFds[0]!, hiprioCallFd: callFds[0]!, kickFd: kickFds[i + 1]!, callFd: callFds[i + 1]!,
+      kind: 'vhost-user', socketFd: ours, hiprioKickFd: kickFds[0]!, hiprioCallFd: callFds[0]!, kickFd: kickFds[i + 1]!, callFd: callFds[i + 1]!, takesInterrupts: true,
     }))
   }
 
