@@ -1,7 +1,8 @@
 /** Handlers before others, on every thread of a device: write down what passes (recording.ts). */
 import type { DeviceHost, DeviceRequest, Handlers, HandlersModule } from '../../lib/device/handlers.js'
 import { DROPPED, MAY_BLOCK } from '../../lib/device/handlers.js'
-import { InodeTable, ROOT_INDEX } from '../../lib/device/passthrough/inode-table.js'
+import { ROOT_INDEX } from '../../lib/device/passthrough/inode-record.js'
+import { InodeTable } from '../../lib/device/passthrough/inode-table.js'
 import { Head as TableHead } from '../../lib/device/passthrough/layout.js'
 import type { PassthroughShared } from '../../lib/device/passthrough/shared.js'
 import { direntSize, FuseAttrOut, FuseBatchForgetIn, FuseDirent, FuseDirentplus, FuseEntryOut, FuseForgetIn, FuseForgetOne, FuseInitOut, FuseOpenOut } from '../../lib/fuse/abi.js'

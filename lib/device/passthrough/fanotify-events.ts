@@ -5,7 +5,7 @@ import {
 } from '../../sys/fanotify.js'
 import { read } from '../../sys/io.js'
 import { scratch, type Region } from '../../sys/memory.js'
-import { HANDLE_ROOM } from './inode-table.js'
+import { HANDLE_ROOM } from './inode-record.js'
 
 /** The kernel gives as many whole events as fit. */
 const BUFFER_BYTES = 65536

@@ -1,0 +1,68 @@
+/** The O_PATH descriptors of inode records, in their state words: see InodeTable. */
+import { close } from '../../sys/io.js'
+import { FD_MASK, FD_SHIFT, Flag, InodeRecords, PIN_MASK, Rec, USED } from './inode-record.js'
+import { Head } from './layout.js'
+
+/** The descriptor of a state word, −1 for none. */
+export function fdOf(state: number): number {
+  return ((state & FD_MASK) >>> FD_SHIFT) - 1
+}
+
+export class InodeDescriptors extends InodeRecords {
+  /** The open O_PATH descriptor of a pinned record, or −1. */
+  fd(index: number): number {
+    const at = this.at(index)
+    const state = Atomics.load(this.words, at)
+    if ((state & USED) === 0) Atomics.or(this.words, at, USED)
+    return fdOf(state)
+  }
+
+  /**
+   * Gives a pinned record its descriptor.
+   * @returns false when another thread did so first; the caller closes its own
+   */
+  publishFd(index: number, fd: number): boolean {
+    const at = this.at(index)
+    for (;;) {
+      const state = Atomics.load(this.words, at)
+      if ((state & FD_MASK) !== 0) return false
+      if (Atomics.compareExchange(this.words, at, state, state | (fd + 1) << FD_SHIFT | USED) === state) break
+    }
+    Atomics.add(this.words, Head.PATH_FDS, 1)
+    return true
+  }
+
+  /**
+   * Closes the descriptor of a record that nobody uses.
+   * @param force also when it was used since the last time somebody asked
+   * @returns false when it must stay for now
+   */
+  evictFd(index: number, force: boolean): boolean {
+    const at = this.at(index)
+    const state = Atomics.load(this.words, at)
+    // a dying record closes it itself; one that is kept leaves the cache
+    if ((state & FD_MASK) === 0 || state < 0 || (this.words[at + Rec.FLAGS]! & Flag.KEPT) !== 0) return true
+    if ((state & PIN_MASK) !== 0) return false
+    if ((state & USED) !== 0 && !force) {
+      Atomics.and(this.words, at, ~USED)
+      return false
+    }
+    if (Atomics.compareExchange(this.words, at, state, state & ~(FD_MASK | USED)) !== state) return false
+    Atomics.sub(this.words, Head.PATH_FDS, 1)
+    close(fdOf(state))
+    return true
+  }
+
+  /** The descriptor of a pinned record stays until the record is forgotten. */
+  keep(index: number): void {
+    if ((Atomics.or(this.words, this.at(index) + Rec.FLAGS, Flag.KEPT) & Flag.KEPT) === 0) Atomics.add(this.words, Head.KEPT_FDS, 1)
+  }
+
+  /** Undoes `keep`. @returns whether the descriptor may be closed early again */
+  unkeep(index: number): boolean {
+    const at = this.at(index) + Rec.FLAGS
+    if ((this.words[at]! & (Flag.HANDLE | Flag.NAMED)) === 0 || (Atomics.and(this.words, at, ~Flag.KEPT) & Flag.KEPT) === 0) return false
+    Atomics.sub(this.words, Head.KEPT_FDS, 1)
+    return true
+  }
+}
