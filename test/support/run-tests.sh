@@ -115,8 +115,8 @@ shorten() {
 }
 status=0
 env "$mark" "TMPDIR=$scratch/tmp" "XDG_RUNTIME_DIR=$scratch/run" \
-  timeout --kill-after=20 840 npx --no-install tap run --reporter=tap "${compiled[@]}" </dev/null | tee "$tap_file" | shorten || status=$?
-[ $status != 124 ] || say "stopped after 14 minutes"
+  timeout --kill-after=20 2400 npx --no-install tap run --reporter=tap "${compiled[@]}" </dev/null | tee "$tap_file" | shorten || status=$?
+[ $status != 124 ] || say "stopped after 40 minutes"
 
 # tap ends its stream with "# { total: 12, pass: 10, fail: 1, skip: 1 }"; without it tap itself was stopped
 summary=$(grep '^# { ' "$tap_file" 2>/dev/null | tail -1 || true)
