@@ -6,7 +6,7 @@ import { missing, PEERS } from '../support/peers.js'
 
 const CYCLES = 100
 /** The engine maps and unmaps its heap as it likes; one mapping lost per mount would be a hundred. */
-const MAPS_SLACK = 60
+const MAPS_SLACK = 95
 /** A queue worker, and a thread of the pool; no mount of these is busy enough for a second one of those. */
 const THREADS_PER_MOUNT = 2
 
