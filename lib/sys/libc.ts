@@ -9,7 +9,7 @@ import koffi from 'koffi'
 import { SyscallError } from '../errors.js'
 
 export const KOFFI_STACK_BYTES = 256 << 10
-export const KOFFI_HEAP_BYTES = 128 << 10
+const KOFFI_HEAP_BYTES = 128 << 10
 // The blocks for the stack and the strings of calls, per thread. koffi does not give them back when a
 // thread ends (native-notes/no-c.md), and its own 2 MiB and 1 MiB are more than any call here needs.
 // Once per process and thread: koffi refuses later, also when a test evaluates this module a second time.

@@ -66,7 +66,7 @@ for (const peer of ['emulated', 'virtiofsd-rust'] as const) {
       t.ok(open.count > 1 && open.total >= open.count && Math.abs(open.perSecond / (open.count / seen.seconds) - 1) < 0.1)
       t.ok(open.p50Us! > 0 && open.p50Us! <= open.p90Us! && open.p90Us! <= open.p99Us! && open.p99Us! <= open.maxUs!, 'percentiles')
       const all = Object.values(seen.opcodes).reduce((sum, { count }) => sum + count, 0)
-      t.ok(Math.abs(seen.histogram.reduce((sum, [, count]) => sum + count, 0) - all) <= 2, 'the histogram has all of them, but for what is under way')
+      t.ok(Math.abs(seen.histogram.reduce((sum, [, count]) => sum + count, 0) - all) <= 2 + all / 50, 'the histogram has all of them, but for what came while they were being read')
 
       const text = await runToEnd([...BRIDGE, 'stats', live.dir, '--interval', '0.2'])
       t.match(text.stdout, /^\/.*\nrequests .*\/s.*\nread .*\npolling /)
@@ -78,7 +78,7 @@ for (const peer of ['emulated', 'virtiofsd-rust'] as const) {
 t.test('stats --watch on a terminal, until the mount ends', { skip: missing('emulated') || noProgram('script') }, async t => {
   await withMount(t, { peer: 'emulated', files }, async live => {
     const watch = (env: NodeJS.ProcessEnv): Program => new Program(
-      ['script', '-qefc', `${BRIDGE.join(' ')} stats ${live.dir} --watch --interval 0.3`, '/dev/null'], { env: { ...process.env, TERM: 'xterm-256color', NO_COLOR: undefined, FORCE_COLOR: undefined, NODE_DISABLE_COLORS: undefined, ...env } })
+      ['script', '-qefc', `${BRIDGE.join(' ')} stats ${live.dir} --watch --interval 0.3`, '/dev/null'], { env: { ...process.env, TERM: 'xterm-256color', NO_COLOR: undefined, FORCE_COLOR: undefined, NODE_DISABLE_COLORS: undefined, CI: undefined, ...env } })
     const coloured = watch({})
     const plain = watch({ NO_COLOR: '1' })
     const twice = (program: Program): boolean => program.stdout.split('OPCODE').length > 2

@@ -11,15 +11,15 @@ import { readdirSync, readFileSync, readlinkSync, unlinkSync, writeFileSync } fr
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { mount, type MountOptions } from '../../lib/index.js'
-import { KOFFI_HEAP_BYTES, KOFFI_STACK_BYTES } from '../../lib/sys/libc.js'
+import { KOFFI_STACK_BYTES } from '../../lib/sys/libc.js'
 
 /** What a process holds. */
 export interface Held {
   fds: string[]
   threads: number
-  /** Mappings, without those that koffi keeps of threads that have ended. */
+  /** All mappings. */
   maps: number
-  /** Those: a guard page, a stack, a heap for each. */
+  /** Those for the stacks of koffi's calls, which it keeps of threads that have ended. */
   koffiStacks: number
   /** Mappings of memory that is shared with a device. */
   deviceMaps: number
@@ -56,10 +56,9 @@ function ofSize(maps: readonly string[], lengthBytes: number): string[] {
 function held(): Held {
   globalThis.gc!()
   const maps = readFileSync('/proc/self/maps', 'utf8').trim().split('\n')
-  const stacks = ofSize(maps, KOFFI_STACK_BYTES + PAGE_BYTES).length
   return {
-    fds: descriptors(), threads: readdirSync('/proc/self/task').length, koffiStacks: stacks,
-    maps: maps.length - 2 * stacks - ofSize(maps, KOFFI_HEAP_BYTES).length, deviceMaps: maps.filter(line => line.includes('memfd:')).length,
+    fds: descriptors(), threads: readdirSync('/proc/self/task').length, koffiStacks: ofSize(maps, KOFFI_STACK_BYTES + PAGE_BYTES).length,
+    maps: maps.length, deviceMaps: maps.filter(line => line.includes('memfd:')).length,
     children: readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').split(' ').filter(text => text !== '').length,
   }
 }
