@@ -49,6 +49,7 @@ export const peers: Peer[] = [
   { id: 'pll-s', title: 'passthrough_ll -s',
     command: (source, mountpoint) => [passthroughLl, '-f', '-s', '-o', 'cache=auto', '-o', `source=${source}`, mountpoint] },
   ...bridgePeers('', '', []),
+  ...bridgePeers('-low-latency', ', low_latency', ['-o', 'low_latency']),
   ...bridgePeers('-sleeping', ', poll=off', ['-o', 'poll=off']),
 ]
 

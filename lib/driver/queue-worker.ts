@@ -9,6 +9,7 @@ import type { Handlers } from '../device/handlers.js'
 import { decodeInitAnswer } from '../fuse/init.js'
 import { opcodeName } from '../fuse/opcodes.js'
 import { FuseInHeader, FuseInitIn } from '../fuse/abi.js'
+import { CpuLatency } from '../sys/cpu-latency.js'
 import { Epoll, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLRDHUP, schedYield, signalEventfd } from '../sys/io.js'
 import { viewRegion } from '../sys/memory.js'
 import { Counter, workerCounters } from './counters.js'
@@ -49,6 +50,7 @@ export class QueueWorker {
   #attended = 0
   readonly #epoll = new Epoll()
   readonly #poll: PollBudget
+  readonly #cpuLatency: CpuLatency | undefined
   #fuseOpen = true
   /** What epoll listens to on /dev/fuse. */
   #fuseEvents = NOT_ARMED
@@ -67,6 +69,7 @@ export class QueueWorker {
     this.#trace = new RequestTrace(setup.traceJson, setup.index, observed => this.#post({ type: 'observed', observed }))
     this.#trace.observe(setup.observation)
     this.#poll = new PollBudget(setup.pollUs)
+    if (setup.cpuLatencyFd >= 0) this.#cpuLatency = new CpuLatency(setup.cpuLatencyFd)
     const region = viewRegion(setup.memoryAddress, setup.plan.lengthBytes)
     const plan = setup.plan.workers[setup.index]!
     const { backend, features } = setup
@@ -132,6 +135,8 @@ export class QueueWorker {
     // a worker that never sleeps is never woken
     if (Atomics.load(this.#attention, 0) !== this.#attended) this.#commands()
     if (this.#emulated === undefined || this.#emulated.collect() + (this.#emulatedHiprio?.collect() ?? 0) > 0) work += this.#completions()
+    // the next request comes when a caller that was answered runs, which may wait for this CPU
+    if (work > 0 && this.#queue.inFlight === 0) schedYield()
     for (const relay of this.#relays) {
       if (!relay.hasSome()) continue
       work += relay.drainTo(this.#hiprio!)
@@ -170,6 +175,11 @@ export class QueueWorker {
       const received = this.#queue.receive()
       if (received === Received.ONE) {
         if (this.#queue.ring.kickNeeded()) this.#kick()
+        // a backend that ran on this CPU during the kick has answered already
+        if (this.#vhostUser && this.#queue.ring.hasUsed()) {
+          count++
+          break
+        }
         continue
       }
       if (received === Received.UNMOUNTED) this.#unmounted()
@@ -213,13 +223,13 @@ export class QueueWorker {
     const ring = this.#setup.backend.kind === 'vhost-user' ? this.#queue.ring : undefined
     this.#poll.start()
     do {
+      // whoever is to bring the work may be waiting for this CPU
+      schedYield()
       if (ring !== undefined && this.#queue.inFlight > 0) {
         for (let i = 0; i < RING_LOOKS; i++) if (ring.hasUsed()) return this.#pollWon()
       }
       if (this.#requests() > 0 || this.#deviceHasDone()) return this.#pollWon()
       if (!this.#fuseOpen) return true
-      // whoever is to bring the work may be waiting for this CPU
-      schedYield()
     } while (this.#poll.continues())
     this.#counters[Counter.POLLS_LOST]!++
     return false
@@ -228,6 +238,7 @@ export class QueueWorker {
   #pollWon(): boolean {
     this.#counters[Counter.POLLS_WON]!++
     this.#poll.won()
+    this.#cpuLatency?.hold()
     return true
   }
 
@@ -245,6 +256,7 @@ export class QueueWorker {
     this.#trace.flush()
     this.#countInFlight()
     this.#counters[Counter.SLEEPS]!++
+    this.#cpuLatency?.release()
     this.#poll.sleeping()
     return true
   }

@@ -11,6 +11,7 @@ import createDebug from 'debug'
 import { ThreadsStuckError } from '../device/pool.js'
 import { errno, errorLine, PeerGoneError } from '../errors.js'
 import { explainInitRefusal, type InitAnswer, type InitPolicy } from '../fuse/init.js'
+import { openCpuLatency } from '../sys/cpu-latency.js'
 import { close } from '../sys/io.js'
 import { createMemfd, mapShared, unmap } from '../sys/memory.js'
 import { cloneFuse } from '../sys/mount.js'
@@ -40,6 +41,8 @@ export interface VirtioFsOptions {
   queueSize: number
   /** Longest poll before sleeping, in microseconds; 0 never polls. */
   pollUs: number
+  /** Whether no CPU may sleep while polling pays. */
+  lowLatency?: boolean
   /** Deadline of each step of an unmount, in milliseconds. */
   timeoutMs: number
   /** Longest time that the device may have a request, in milliseconds, before it counts as gone. Default: no limit. */
@@ -90,6 +93,8 @@ export class VirtioFs extends EventEmitter<Events> {
   readonly #plan: MemoryPlan
   readonly #largeBuffers: number
   readonly #resources = new Disposer()
+  /** By worker. */
+  readonly #cpuLatencyFds: number[] = []
   readonly #trace: TraceFile | undefined
   readonly #newWorker: (index: number) => WorkerHandle
   #observation = NO_OBSERVATION
@@ -177,6 +182,11 @@ export class VirtioFs extends EventEmitter<Events> {
 
   async #probe(): Promise<void> {
     const { info } = this.transport
+    while (this.#options.lowLatency && this.#cpuLatencyFds.length < this.queues) {
+      const fd = openCpuLatency()
+      this.#cpuLatencyFds.push(fd)
+      this.#resources.push('CPU latency', () => { close(fd) })
+    }
     this.event('probe', { tag: info.tag, request_queues: info.requestQueues })
     this.event('negotiation', { features: info.featureNames, protocol_features: info.protocolFeatureNames })
     instances.add(this.tag, this)
@@ -220,7 +230,7 @@ export class VirtioFs extends EventEmitter<Events> {
         index, connection, mountpoint, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory.address, plan: this.#plan,
         features: this.transport.info.features, backend: backends[index]!,
         init: { ...init, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(this.#largeBuffers - 4, this.#options.queueSize / 2)) },
-        pollUs: this.#options.pollUs, requestLimitMs: this.#options.requestLimitMs ?? 0, counters: this.counters, relays, sleepFlags, ringRoom, traceJson: this.#options.traceJson,
+        pollUs: this.#options.pollUs, cpuLatencyFd: this.#cpuLatencyFds[index] ?? -1, requestLimitMs: this.#options.requestLimitMs ?? 0, counters: this.counters, relays, sleepFlags, ringRoom, traceJson: this.#options.traceJson,
         observation: this.#observation, attention: handle.attention,
       })
       // those that served by then have been told

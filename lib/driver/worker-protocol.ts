@@ -33,6 +33,8 @@ export interface WorkerSetup {
   init: InitPolicy
   /** Longest time to poll before sleeping, in microseconds; 0 never polls. */
   pollUs: number
+  /** Of /dev/cpu_dma_latency, to keep CPUs awake while polling pays; −1 for none. */
+  cpuLatencyFd: number
   /** Longest time that the device may have a request, in milliseconds; 0 for no limit. */
   requestLimitMs: number
   counters: SharedArrayBuffer

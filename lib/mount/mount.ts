@@ -229,6 +229,7 @@ export async function mount({ source: from, mountpoint, options: asked = {}, fau
     queues: options.queues ?? 1,
     queueSize,
     pollUs: pollMicroseconds(options.poll),
+    lowLatency: options.lowLatency ?? false,
     timeoutMs: mountTimeoutMs(options.mountTimeout),
     requestLimitMs: options.timeout === undefined ? undefined : options.timeout * 1000,
     traceJson: options.traceJson,

@@ -26,6 +26,8 @@ export interface MountOptions {
   queueSize?: number
   /** Microseconds to poll before sleeping, at most; `auto` adapts below 200, `off` never polls. */
   poll?: 'auto' | 'off' | number
+  /** Whether all CPUs are kept awake while polling pays: root only, and it costs power. */
+  lowLatency?: boolean
   cache?: 'auto' | 'always' | 'metadata' | 'never' | 'coherent'
   writeback?: boolean
   xattr?: boolean
@@ -138,6 +140,7 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'queues', key: 'queues', value: 'N', parse: positiveInteger, help: 'request queues, each with a thread of its own (default: 1; capped by the device)' },
   { name: 'queue_size', key: 'queueSize', value: 'N', parse: positiveInteger, help: 'ring entries: a power of two from 4 to 1024 (default: 128)' },
   { name: 'poll', key: 'poll', value: 'auto|off|USEC', parse: poll, help: 'how long to poll before sleeping (default: auto, at most 200 microseconds)' },
+  { name: 'low_latency', key: 'lowLatency', help: 'keep idle CPUs awake while polling pays (root; /dev/cpu_dma_latency)' },
   { name: 'cache', key: 'cache', value: 'POLICY', choices: ['auto', 'always', 'metadata', 'never', 'coherent'], help: 'caching policy: virtiofsd\'s auto (default), always, metadata, never; or coherent, see below' },
   { name: 'writeback', key: 'writeback', help: 'cache writes in the kernel' },
   { name: 'xattr', key: 'xattr', help: 'extended attributes' },

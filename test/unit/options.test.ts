@@ -24,6 +24,7 @@ t.test('every option of the table, by an example of it', async t => {
     tag: ['tag=myfs', 'tag', 'myfs'], socket: ['socket=/run/a b.sock', 'socket', '/run/a b.sock'], backend: ['backend=virtiofsd', 'backend', 'virtiofsd'],
     virtiofsd: ['virtiofsd=/opt/v', 'virtiofsd', '/opt/v'], sandbox: ['sandbox=chroot', 'sandbox', 'chroot'], queues: ['queues=4', 'queues', 4],
     queue_size: ['queue_size=1024', 'queueSize', 1024], poll: ['poll=50', 'poll', 50], cache: ['cache=never', 'cache', 'never'],
+    low_latency: ['low_latency', 'lowLatency', true],
     writeback: ['writeback', 'writeback', true], xattr: ['xattr', 'xattr', true], posix_acl: ['posix_acl', 'posixAcl', true],
     xattrmap: ['xattrmap=:map::user.virtiofs.:', 'xattrmap', ':map::user.virtiofs.:'],
     translate_uid: ['translate_uid=map:0:100000:65536', 'translateUid', ['map:0:100000:65536']], translate_gid: ['translate_gid=forbid-guest:0:1', 'translateGid', ['forbid-guest:0:1']],
