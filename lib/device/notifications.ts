@@ -52,7 +52,7 @@ export class Notifications {
     const workerData: NotificationThreadSetup = {
       data: source.data, memoryAddress, memoryBytes, layout, features, kickFd: this.kickFd, callFd: this.callFd, stopFd: this.#stopFd,
     }
-    const worker = new Worker(new URL(source.thread), { workerData, name: 'virtiofs-watcher' })
+    const worker = new Worker(new URL(source.thread), { workerData, name: 'virtiofs-watch' })
     this.#ended = once(worker, 'exit').catch(() => {})
     this.#ready = new Promise<void>((resolve, reject) => {
       worker.once('message', () => resolve())

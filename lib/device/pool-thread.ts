@@ -2,12 +2,14 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { signalEventfd } from '../sys/io.js'
 import { releaseScratch, viewRegion } from '../sys/memory.js'
+import { nameThread } from '../sys/thread.js'
 import { ChainExecutor } from './chain-executor.js'
 import { DROPPED, type HandlersModule } from './handlers.js'
 import { Interrupts } from './interrupts.js'
 import { POOL_ENDS, POOL_JOBS, POOL_READY, type PoolSetup } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
+nameThread('virtiofs-pool')
 const setup = workerData as PoolSetup
 const { createHandlers } = await import(setup.module) as HandlersModule
 const handlers = await createHandlers(setup.data, { windowFd: setup.windowFd })

@@ -24,7 +24,7 @@ export class NotifierHandle {
    * @param failed told, once at most, that no notification will come any more
    */
   constructor(setup: Omit<NotifierSetup, 'wakeFd'>, failed: (reason: string) => void) {
-    const worker = new Worker(new URL('./notifier-thread.js', import.meta.url), { name: 'virtiofs-notifier' })
+    const worker = new Worker(new URL('./notifier-thread.js', import.meta.url), { name: 'virtiofs-notify' })
     this.#worker = worker
     let stopped: (counts: NotificationCounts | undefined) => void
     this.#counts = new Promise(resolve => { stopped = resolve })

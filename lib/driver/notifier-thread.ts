@@ -6,6 +6,7 @@ import { once } from 'node:events'
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
 import { Epoll, EPOLLIN, signalEventfd } from '../sys/io.js'
 import { releaseScratch, viewRegion } from '../sys/memory.js'
+import { nameThread } from '../sys/thread.js'
 import { NotificationQueue } from './notification-queue.js'
 import type { NotifierCommand, NotifierEvent, NotifierSetup } from './notifier-protocol.js'
 
@@ -20,6 +21,7 @@ function post(event: NotifierEvent): void {
   port.postMessage(event)
 }
 
+nameThread('virtiofs-notify')
 const queue = new NotificationQueue(viewRegion(setup.memoryAddress, setup.plan.lengthBytes), setup.plan.notification!, setup.features, setup.fuseFd)
 const { ring } = queue
 const epoll = new Epoll()

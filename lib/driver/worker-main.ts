@@ -4,6 +4,7 @@ import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
 import type { Handlers, HandlersModule } from '../device/handlers.js'
 import { abortConnection } from '../sys/abort.js'
 import { releaseScratch } from '../sys/memory.js'
+import { nameThread } from '../sys/thread.js'
 import { QueueWorker } from './queue-worker.js'
 import type { WorkerCommand, WorkerSetup } from './worker-protocol.js'
 
@@ -16,6 +17,7 @@ async function createHandlers({ backend }: WorkerSetup): Promise<Handlers | unde
 }
 
 async function serve(setup: WorkerSetup): Promise<void> {
+  nameThread(`virtiofs-queue${setup.index}`)
   const worker = new QueueWorker(setup, {
     post: event => port.postMessage(event),
     take: () => receiveMessageOnPort(port)?.message as WorkerCommand | undefined,

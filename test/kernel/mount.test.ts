@@ -1,5 +1,5 @@
 /** A mount from beginning to end: usable, right on both sides, traced, and taken down in the order of kill_sb. */
-import { constants, readFileSync, writeFileSync } from 'node:fs'
+import { constants, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { link, mkdir, open, readdir, readFile, readlink, rename, rm, stat, symlink, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -36,6 +36,8 @@ for (const peer of PEERS) {
   t.test(`${peer}: everyday use, and the trace of it`, { skip: missing(peer) }, async t => {
     await withMount(t, { peer, files: source => writeFileSync(join(source, 'hello'), 'hello\n') }, async live => {
       await everydayUse(t, live)
+      const threads = readdirSync(`/proc/${live.bridge.pid}/task`).map(tid => readFileSync(`/proc/${live.bridge.pid}/task/${tid}/comm`, 'utf8').trim())
+      t.ok(threads.includes('virtiofs-queue0'), 'threads have names')
       t.equal(await live.unmount(), 0)
       const trace = live.trace()
       const events = trace.flatMap(record => record.event ?? [])

@@ -6,6 +6,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { SyscallError } from '../../errors.js'
 import { Epoll, EPOLLIN, poll, POLLIN } from '../../sys/io.js'
 import { releaseScratch, viewRegion } from '../../sys/memory.js'
+import { nameThread } from '../../sys/thread.js'
 import { NotificationSender } from '../notification-sender.js'
 import type { NotificationThreadSetup } from '../notifications.js'
 import { FanotifyEvents } from './fanotify-events.js'
@@ -19,6 +20,7 @@ const EPOLLET = 2 ** 31
  */
 const PAUSE_MS = 2
 
+nameThread('virtiofs-watch')
 const { data, memoryAddress, memoryBytes, layout, features, kickFd, callFd, stopFd } = workerData as NotificationThreadSetup
 const shared = data as PassthroughShared
 const sender = new NotificationSender(viewRegion(memoryAddress, memoryBytes), layout, features, callFd)
