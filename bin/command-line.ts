@@ -27,9 +27,9 @@ export async function runCommandLine(args: string[]): Promise<void> {
   await yargs(args)
     .scriptName('virtiofs-bridge')
     .parserConfiguration({ 'parse-numbers': false, 'parse-positional-numbers': false, 'boolean-negation': false })
-    .usage('$0 SOURCE MOUNTPOINT [-o OPTION[,OPTION...]] [-f]\n\nMounts a virtio-fs device on this host: a directory, unix:SOCKET of a vhost-user backend, or a tag with -o socket=PATH.')
+    .usage('$0 SOURCE MOUNTPOINT [-o OPTION[,OPTION...]] [-f]\n\nMounts a virtio-fs device on this host: a directory, unix:SOCKET of a vhost-user backend, a tag with -o socket=PATH, ssh://[USER@]HOST[:PORT]/PATH or exec:COMMAND.')
     .command(['mount <source> <mountpoint>', '$0 <source> <mountpoint>'], 'mount (the default command)', command => command
-      .positional('source', { type: 'string', demandOption: true, describe: 'a directory, unix:PATH, a socket, or a tag' })
+      .positional('source', { type: 'string', demandOption: true, describe: 'a directory, unix:PATH, a socket, a tag, ssh:// or exec:' })
       .positional('mountpoint', { type: 'string', demandOption: true })
       .option('o', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'mount options, comma-separated', defaultDescription: 'none' })
       .option('f', { alias: 'foreground', type: 'boolean', default: false, describe: 'stay in the foreground' })
@@ -69,6 +69,10 @@ export async function runCommandLine(args: string[]): Promise<void> {
       .option('o', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'mount options, comma-separated', defaultDescription: 'none' })
       .option('json', jsonOption),
     async args => { process.exitCode = await (await import('./probe-command.js')).probeCommand(args.source, parseMountOptions(args.o), args.json) })
+    .command('relay <source>', 'serve a device to a mount on another host, on standard input and output', command => command
+      .positional('source', { type: 'string', demandOption: true, describe: 'a directory, unix:PATH, or a socket' })
+      .option('o', { type: 'string', array: true, nargs: 1, default: [] as string[], describe: 'mount options, comma-separated', defaultDescription: 'none' }),
+    async args => { process.exitCode = await (await import('./relay-command.js')).relayCommand(args.source, parseMountOptions(args.o)) })
     .command('install', 'put the helpers of mount(8) in place, for mount -t virtiofs-bridge and /etc/fstab', directoryOption,
       async args => { process.exitCode = (await import('./install-command.js')).installCommand(args.directory) })
     .command('uninstall', 'remove the helpers of mount(8)', directoryOption,

@@ -8,7 +8,7 @@ import { ExitCode } from './exit-codes.js'
 export async function runMount(request: MountRequest, foreground: boolean): Promise<number> {
   const { source, mountpoint, options = {} } = request
   // a word and not a path: the tag of a live mount, perhaps
-  if (!source.includes('/') && !source.startsWith('unix:') && options.socket === undefined) {
+  if (!source.includes('/') && !/^(unix|exec|ssh):/.test(source) && options.socket === undefined) {
     const { findShared, shareMount } = await import('../lib/mount/share.js')
     const live = await findShared(source, options)
     if (live) {
@@ -40,4 +40,4 @@ export function parsePlainMount(args: string[]): { request: MountRequest, foregr
 }
 
 /** A source of such a name is written ./NAME. */
-const COMMANDS = new Set(['mount', 'umount', 'status', 'stats', 'trace', 'probe', 'install', 'uninstall', 'help', 'completion'])
+const COMMANDS = new Set(['mount', 'umount', 'status', 'stats', 'trace', 'probe', 'relay', 'install', 'uninstall', 'help', 'completion'])

@@ -51,6 +51,8 @@ export interface Transport {
   readonly notificationFds?: NotificationFds | undefined
   /** Told when something on our side of the device has failed that it cannot do without. */
   onFailure?: ((reason: string) => void) | undefined
+  /** Told of each line that a process behind the device says. */
+  onSaid?: ((line: string) => void) | undefined
   /** A worker has handed a request to the device's pool. */
   poolWanted?(): void
   /** Resolves once the pool takes requests. */

@@ -45,6 +45,8 @@ export interface VirtioFsOptions {
   lowLatency?: boolean
   /** Deadline of each step of an unmount, in milliseconds. */
   timeoutMs: number
+  /** Deadline of INIT, when whoever sends it may take longer; default: the same. */
+  initTimeoutMs?: number
   /** Longest time that the device may have a request, in milliseconds, before it counts as gone. Default: no limit. */
   requestLimitMs?: number | undefined
   traceJson: string | undefined
@@ -239,7 +241,7 @@ export class VirtioFs extends EventEmitter<Events> {
     }
     if (this.gone !== '' && this.init === undefined) throw new PeerGoneError(`${this.gone} before it answered FUSE_INIT`)
     // from here on: a machine that is slow to start our threads is not a device that does not answer
-    await this.#within('FUSE_INIT', answered)
+    await within(this, this.#options.initTimeoutMs ?? this.#options.timeoutMs, 'FUSE_INIT', answered)
     if (this.gone !== '') throw new PeerGoneError(this.gone)
     await this.#notifier?.ready()
     // one thread of the device's pool, in the background; more when there is work for them

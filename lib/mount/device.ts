@@ -9,8 +9,10 @@ import { NOTIFY_BUFFER_BYTES } from '../device/notification-sender.js'
 import { closePassthrough, openPassthrough } from '../device/passthrough/shared.js'
 import type { ServedDevice } from '../device/serve.js'
 import { PeerGoneError, UsageError } from '../errors.js'
+import { RelayTransport } from '../relay/relay-transport.js'
 import { VhostUserFrontend } from '../vhost-user/frontend.js'
-import { mountTimeoutMs, type MountOptions } from './options.js'
+import { FORWARDED } from './relay-options.js'
+import { formatMountOptions, mountTimeoutMs, pollMicroseconds, type MountOptions } from './options.js'
 import type { Source } from './source.js'
 import { Virtiofsd } from './virtiofsd.js'
 
@@ -27,6 +29,7 @@ const PROTECTIVE = [['xattrmap', 'xattrmap'], ['translate_uid', 'translateUid'],
  */
 export async function probeDevice(source: Source, options: MountOptions, faults?: FaultControl): Promise<Transport> {
   if (options.direct && (source.kind === 'socket' || options.backend)) throw new UsageError('option direct needs the emulated device')
+  if (source.kind === 'remote') refuseForRemote(options, faults)
   if (options.direct && options.writeback) throw new UsageError('option direct does not go with writeback: the kernel has no cache of its own then')
   if (options.cache === 'coherent' && (source.kind === 'socket' || options.backend)) {
     throw new UsageError('cache=coherent needs the emulated device: a virtiofsd tells of no changes')
@@ -40,8 +43,25 @@ export async function probeDevice(source: Source, options: MountOptions, faults?
     if (protective) throw new UsageError(`option ${protective[0]} needs a directory as its source: a backend that runs already has its own`)
     return await VhostUserTransport.probe(VhostUserFrontend.connect(source.path, { timeoutMs: mountTimeoutMs(options.mountTimeout) }), source.tag)
   }
+  if (source.kind === 'remote') return await reach(source.argv, source.tag, options)
   if (source.kind === 'served') return serve(source.device, source.tag, options, faults)
   return options.backend === 'virtiofsd' ? await startVirtiofsd(source.path, source.tag, options) : emulate(source.path, source.tag, options, faults)
+}
+
+/** Options of the emulated device or of a backend, that a device on another host cannot have. */
+const NOT_REMOTE = [['backend', 'backend'], ['virtiofsd', 'virtiofsd'], ['sandbox', 'sandbox'], ['socket', 'socket'], ['direct', 'direct']] as const
+
+function refuseForRemote(options: MountOptions, faults: FaultControl | undefined): void {
+  const wrong = NOT_REMOTE.find(([, key]) => options[key])
+  if (wrong) throw new UsageError(`option ${wrong[0]} is for a device on this host; the far end's own options are given to virtiofs-bridge relay there`)
+  if (options.cache === 'coherent') throw new UsageError('cache=coherent needs a device on this host: what changes at the far end is not told')
+  if (faults) throw new UsageError('faults need the emulated device')
+}
+
+async function reach(argv: readonly string[], tag: string, options: MountOptions): Promise<Transport> {
+  return await RelayTransport.connect({
+    argv, tag, farOptions: formatMountOptions(options, FORWARDED), timeoutMs: mountTimeoutMs(options.mountTimeout), pollUs: pollMicroseconds(options.poll ?? 'off'),
+  })
 }
 
 async function startVirtiofsd(directory: string, tag: string, options: MountOptions): Promise<Transport> {

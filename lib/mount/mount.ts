@@ -44,13 +44,15 @@ export interface UnmountOptions {
 }
 
 const DEFAULT_QUEUE_SIZE = 128
+/** Of a device behind a long line, which is full only with many large requests in flight. */
+const REMOTE_LARGE_BUFFERS = 64
 
 interface Events {
   /** The device is gone; the mount answers ENOTCONN until it is unmounted. */
   gone: [reason: string]
   /** `idleTimeout` has passed without a request, and it is being unmounted. */
   idle: []
-  /** Something that was asked for cannot be done any more, such as the audit log. */
+  /** Something that was asked for cannot be done any more, such as the audit log; or a line of what carries a remote device. */
   trouble: [message: string]
 }
 
@@ -197,7 +199,7 @@ function checkRights(options: MountOptions, given: GivenMount | undefined): { al
 
 function backendName({ kind }: Source, { backend }: MountOptions): string {
   if (kind === 'directory') return backend ?? 'emulated'
-  return kind === 'socket' ? 'vhost-user' : 'served'
+  return kind === 'socket' ? 'vhost-user' : kind === 'remote' ? 'relay' : 'served'
 }
 
 /**
@@ -228,6 +230,7 @@ export async function mount({ source: from, mountpoint, options: asked = {}, fau
     source, backend: backendName(parsed, options), transport, live, worker, init: { defaultPermissions: rights.defaultPermissions, passthrough: options.direct ?? false },
     queues: options.queues ?? 1,
     queueSize,
+    ...parsed.kind === 'remote' && { largeBuffers: REMOTE_LARGE_BUFFERS },
     pollUs: pollMicroseconds(options.poll),
     lowLatency: options.lowLatency ?? false,
     timeoutMs: mountTimeoutMs(options.mountTimeout),
@@ -302,6 +305,7 @@ export async function mountDevice({ source, backend, transport, live, worker, ne
     const notices = [...transport.notices ?? [], ...given]
     if (init.passthrough && !fs.init!.flags.includes('PASSTHROUGH')) notices.push('this kernel has no FUSE passthrough: option direct has no effect')
     mounted = new Mount(source, fs, kernel, notices, backend, observer)
+    transport.onSaid = line => mounted!.emit('trouble', line)
     if (idleTimeout !== undefined) mounted.endWhenIdle(idleTimeout * 1000)
     return mounted
   } catch (error) {

@@ -7,6 +7,7 @@ import { TranslatedIds } from '../device/passthrough/id-map.js'
 import { XattrMap } from '../device/passthrough/xattr-map.js'
 import { UsageError } from '../errors.js'
 import * as ms from './flags.js'
+import { splitWords } from './split-words.js'
 
 /** Options of a mount as the library takes them. Everything has a default. */
 export interface MountOptions {
@@ -20,6 +21,10 @@ export interface MountOptions {
   virtiofsd?: string
   /** Sandbox of a virtiofsd that we start. */
   sandbox?: 'none' | 'chroot' | 'namespace'
+  /** Program that reaches another host, with its arguments, instead of ssh. */
+  rsh?: string
+  /** The command that serves at the far end. Default `virtiofs-bridge`. */
+  relayCommand?: string
   /** Request queues; capped by the device. Default 1. */
   queues?: number
   /** Entries of a ring: a power of two from 4 to 1024. Default 128. */
@@ -71,7 +76,8 @@ export interface MountOptions {
   mountFlags?: number
 }
 
-type Key = Exclude<keyof MountOptions, 'mountFlags'>
+/** What an option is called in the library. */
+export type Key = Exclude<keyof MountOptions, 'mountFlags'>
 
 interface OptionRow {
   name: string
@@ -127,6 +133,12 @@ function size(text: string, name: string): number {
 }
 
 /** @throws UsageError */
+function words(text: string, name: string): string {
+  splitWords(text, `option ${name}`)
+  return text
+}
+
+/** @throws UsageError */
 function patterns(texts: readonly string[], name: string): void {
   checkPatterns(texts, name)
 }
@@ -137,6 +149,8 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'backend', key: 'backend', value: 'virtiofsd', choices: ['virtiofsd'], help: 'start a virtiofsd over the source directory, and end it' },
   { name: 'virtiofsd', key: 'virtiofsd', value: 'PATH', help: 'the virtiofsd to start (default: $VIRTIOFSD, then $PATH and the usual places)' },
   { name: 'sandbox', key: 'sandbox', value: 'MODE', choices: ['none', 'chroot', 'namespace'], help: 'its sandbox (default: namespace)' },
+  { name: 'rsh', key: 'rsh', value: 'COMMAND', parse: words, help: 'what reaches the host of ssh://, with its arguments (default: ssh)' },
+  { name: 'relay_command', key: 'relayCommand', value: 'COMMAND', help: 'virtiofs-bridge at the far end of ssh:// (default: virtiofs-bridge)' },
   { name: 'queues', key: 'queues', value: 'N', parse: positiveInteger, help: 'request queues, each with a thread of its own (default: 1; capped by the device)' },
   { name: 'queue_size', key: 'queueSize', value: 'N', parse: positiveInteger, help: 'ring entries: a power of two from 4 to 1024 (default: 128)' },
   { name: 'poll', key: 'poll', value: 'auto|off|USEC', parse: poll, help: 'how long to poll before sleeping (default: auto, at most 200 microseconds)' },
@@ -241,6 +255,20 @@ export function parseMountOptions(texts: readonly string[], { sloppy = false } =
   if (flags & ms.MS_RDONLY) options['readonly'] = true
   options['mountFlags'] = flags
   return options as MountOptions
+}
+
+/**
+ * Options as text for `-o`, as `parseMountOptions` reads them.
+ * @param keys those that are wanted
+ */
+export function formatMountOptions(options: MountOptions, keys: readonly Key[]): string[] {
+  const escape = (value: unknown): string => String(value).replace(/[\\,]/g, '\\$&')
+  const texts = optionTable.filter(row => keys.includes(row.key) && options[row.key] !== undefined).flatMap(row => {
+    const value = options[row.key]
+    if (row.value === undefined) return value === (row.set ?? true) ? [row.name] : []
+    return (row.list ? value as readonly string[] : [value]).map(one => `${row.name}=${escape(one)}`)
+  })
+  return options.readonly && keys.includes('readonly') ? [...texts, 'ro'] : texts
 }
 
 function parseValue(row: OptionRow, value: string | undefined): unknown {

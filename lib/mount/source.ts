@@ -1,13 +1,15 @@
-/** What a SOURCE names: a directory, a vhost-user socket, or a tag with a socket beside it. */
+/** What a SOURCE names: a directory, a vhost-user socket, a tag with a socket beside it, or a device on another host. */
 import { statSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
 import { servedName, type ServedDevice } from '../device/serve.js'
 import { errorLine, UsageError } from '../errors.js'
 import type { MountOptions } from './options.js'
+import { parseRemote } from './remote-source.js'
 
 export type Source =
   | { kind: 'directory', path: string, tag: string }
   | { kind: 'socket', path: string, tag: string }
+  | { kind: 'remote', argv: readonly string[], tag: string }
   | { kind: 'served', device: ServedDevice, tag: string }
 
 const MAX_TAG_BYTES = 36
@@ -41,6 +43,8 @@ export function parseSource(source: string | ServedDevice, options: MountOptions
     const path = resolve(source.slice('unix:'.length))
     return { kind: 'socket', path, tag: given ?? defaultTag(path) }
   }
+  const remote = parseRemote(source, options)
+  if (remote) return { kind: 'remote', argv: remote.argv, tag: given ?? defaultTag(remote.path) }
   if (options.socket !== undefined) {
     return { kind: 'socket', path: resolve(options.socket), tag: given ?? checkTag(source) }
   }

@@ -89,6 +89,22 @@ export function createPipe(): [reader: number, writer: number] {
   return [ends.view.getInt32(0, true), ends.view.getInt32(4, true)]
 }
 
+const c_fcntl = bind('int fcntl(int, int, int)')
+const F_GETFL = 3
+const F_SETFL = 4
+const F_SETPIPE_SZ = 1031
+
+/** Lets a pipe hold so many bytes, if that is allowed. @returns what it holds, or −errno */
+export function widenPipe(fd: number, lengthBytes: number): number {
+  return result(c_fcntl(fd, F_SETPIPE_SZ, lengthBytes))
+}
+
+/** Makes a descriptor, and everybody else's of the same opening, return EAGAIN instead of blocking. @returns 0 or −errno */
+export function setNonBlocking(fd: number): number {
+  const flags = result(c_fcntl(fd, F_GETFL, 0))
+  return flags < 0 ? flags : result(c_fcntl(fd, F_SETFL, flags | O_NONBLOCK))
+}
+
 const EFD_CLOEXEC = 0x80000
 const EFD_NONBLOCK = 0x800
 

@@ -10,12 +10,12 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { findMount, FS_TYPE } from '../../lib/mount/mountinfo.js'
-import { BRIDGE, startBackend, type Peer } from './peers.js'
+import { BRIDGE, relaySource, startBackend, type MountPeer } from './peers.js'
 import { Program, runToEnd, within } from './program.js'
 import { abortConnection, clearMount, kernelStacks } from './stuck.js'
 
 export interface MountSettings {
-  peer: Peer
+  peer: MountPeer
   /** For -o of the bridge. */
   options?: readonly string[]
   /** Further arguments of a virtiofsd. */
@@ -124,7 +124,9 @@ export async function withMount(t: Test, settings: MountSettings, body: (live: L
 /** @throws Error when it does not get usable, with what was said */
 async function start(live: LiveMount, { peer, options = [], backendArgs, env }: MountSettings): Promise<void> {
   let from = live.source
-  if (peer !== 'emulated') {
+  if (peer === 'relay') {
+    from = relaySource(live.source)
+  } else if (peer !== 'emulated') {
     const socket = join(live.base, 'vhost.sock')
     live.backend = startBackend(peer, live.source, socket, backendArgs)
     from = `unix:${socket}`

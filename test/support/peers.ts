@@ -8,6 +8,8 @@ import { Program } from './program.js'
 import { packageRoot } from './vhost-user-session.js'
 
 export type Peer = 'emulated' | 'virtiofsd-rust' | 'virtiofsd-c'
+/** Also the emulated device in another process, behind a relay over pipes. */
+export type MountPeer = Peer | 'relay'
 export const PEERS: readonly Peer[] = ['emulated', 'virtiofsd-rust', 'virtiofsd-c']
 export const BACKENDS = ['virtiofsd-rust', 'virtiofsd-c'] as const
 
@@ -31,9 +33,9 @@ export function noKernel(): string | false {
 }
 
 /** Why this peer cannot be mounted here, or false: for the `skip` of a test. */
-export function missing(peer: Peer): string | false {
+export function missing(peer: MountPeer): string | false {
   const reason = noKernel()
-  if (reason || peer === 'emulated') return reason
+  if (reason || peer === 'emulated' || peer === 'relay') return reason
   try {
     accessSync(peerPath(peer), constants.X_OK)
     return false
@@ -53,6 +55,12 @@ export function noProgram(name: string): string | false {
     }
   }
   return `no program ${name}`
+}
+
+/** The source that is a directory, or another source, served by a relay over pipes. @param options for its -o */
+export function relaySource(source: string, options: readonly string[] = []): string {
+  // tap's hooks are not for it
+  return `exec:env -u NODE_OPTIONS ${[...BRIDGE, 'relay', source, ...options.length > 0 ? ['-o', options.join(',')] : []].map(word => `'${word}'`).join(' ')}`
 }
 
 /** Starts a virtiofsd that listens at `socket` from the beginning. @param args beyond socket and directory */
