@@ -22,7 +22,8 @@ t.test('nothing given: nothing set', async t => {
 t.test('every option of the table, by an example of it', async t => {
   const examples: Record<string, [text: string, key: string, value: unknown]> = {
     tag: ['tag=myfs', 'tag', 'myfs'], socket: ['socket=/run/a b.sock', 'socket', '/run/a b.sock'], backend: ['backend=virtiofsd', 'backend', 'virtiofsd'],
-    virtiofsd: ['virtiofsd=/opt/v', 'virtiofsd', '/opt/v'], sandbox: ['sandbox=chroot', 'sandbox', 'chroot'], queues: ['queues=4', 'queues', 4],
+    virtiofsd: ['virtiofsd=/opt/v', 'virtiofsd', '/opt/v'], sandbox: ['sandbox=chroot', 'sandbox', 'chroot'], rsh: ['rsh=ssh -i key', 'rsh', 'ssh -i key'],
+    relay_command: ['relay_command=sudo vb', 'relayCommand', 'sudo vb'], queues: ['queues=4', 'queues', 4],
     queue_size: ['queue_size=1024', 'queueSize', 1024], poll: ['poll=50', 'poll', 50], cache: ['cache=never', 'cache', 'never'],
     low_latency: ['low_latency', 'lowLatency', true],
     writeback: ['writeback', 'writeback', true], xattr: ['xattr', 'xattr', true], posix_acl: ['posix_acl', 'posixAcl', true],
