@@ -4,6 +4,16 @@ import { TagInUseError } from '../lib/driver/tag-registry.js'
 
 export const ExitCode = { OK: 0, USAGE: 1, SYSTEM: 2, BUG: 4, INTERRUPTED: 8, FAILURE: 32 } as const
 
+/** What they mean here. */
+export const exitCodeHelp: Record<number, string> = {
+  [ExitCode.OK]: 'success',
+  [ExitCode.USAGE]: 'wrong usage, or not permitted',
+  [ExitCode.SYSTEM]: 'the system lacks something: memory, descriptors',
+  [ExitCode.BUG]: 'a bug in this program',
+  [ExitCode.INTERRUPTED]: 'interrupted before the mount was usable',
+  [ExitCode.FAILURE]: 'mounting or unmounting failed: no such source, nobody listens, a backend that breaks the protocol, a mount in use',
+}
+
 const SYSTEM_CODES = new Set(['ENOMEM', 'EMFILE', 'ENFILE', 'EAGAIN'])
 const PERMISSION_CODES = new Set(['EPERM', 'EACCES'])
 

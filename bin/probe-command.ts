@@ -4,12 +4,17 @@ import { probeDevice } from '../lib/mount/device.js'
 import { mountTimeoutMs, type MountOptions } from '../lib/mount/options.js'
 import { parseSource } from '../lib/mount/source.js'
 import { ExitCode } from './exit-codes.js'
+import { withProgress } from './progress.js'
 
 /** @returns the exit code */
 export async function probeCommand(source: string, options: MountOptions, json: boolean): Promise<number> {
-  const found = await probe(await probeDevice(parseSource(source, options), options), mountTimeoutMs(options.mountTimeout))
+  const found = await withProgress(`probing ${source}`, probeSource(source, options))
   console.log(json ? JSON.stringify(found, null, 2) : describe(found))
   return ExitCode.OK
+}
+
+async function probeSource(source: string, options: MountOptions): Promise<ProbeResult> {
+  return await probe(await probeDevice(parseSource(source, options), options), mountTimeoutMs(options.mountTimeout))
 }
 
 function describe(found: ProbeResult): string {

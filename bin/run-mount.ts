@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import type { MountRequest } from '../lib/mount/mount.js'
 import { parseMountOptions } from '../lib/mount/options.js'
 import { ExitCode } from './exit-codes.js'
+import { withProgress } from './progress.js'
 
 /** @returns the exit code @throws what the mount throws */
 export async function runMount(request: MountRequest, foreground: boolean): Promise<number> {
@@ -16,7 +17,7 @@ export async function runMount(request: MountRequest, foreground: boolean): Prom
       return ExitCode.OK
     }
   }
-  if (!foreground) return await (await import('./daemon.js')).startDaemon(request)
+  if (!foreground) return await withProgress(`mounting ${source}`, (await import('./daemon.js')).startDaemon(request))
   const { mountCommand, terminal } = await import('./mount-command.js')
   return await mountCommand(request, () => {}, options.log === undefined ? terminal : (await import('../lib/mount/log.js')).openLog(options.log))
 }
@@ -39,5 +40,5 @@ export function parsePlainMount(args: string[]): { request: MountRequest, foregr
   return { request: { source, mountpoint, options: parseMountOptions(parsed.values.o ?? []) }, foreground: parsed.values.foreground ?? false }
 }
 
-/** A source of such a name is written ./NAME. */
-const COMMANDS = new Set(['mount', 'umount', 'status', 'stats', 'trace', 'probe', 'relay', 'install', 'uninstall', 'help', 'completion'])
+/** The names of the table of commands, which is not loaded for this. A source of such a name is written ./NAME. */
+const COMMANDS = new Set(['mount', 'umount', 'status', 'stats', 'trace', 'probe', 'relay', 'doctor', 'install', 'uninstall', 'completion', 'help'])

@@ -2,6 +2,7 @@
 import { findMountBy, findMounts, type FoundMount } from '../lib/control/find-mounts.js'
 import { UsageError } from '../lib/errors.js'
 import { ExitCode } from './exit-codes.js'
+import { withProgress } from './progress.js'
 import { bytes, columns, duration } from './table.js'
 
 /**
@@ -9,7 +10,7 @@ import { bytes, columns, duration } from './table.js'
  * @returns the exit code: FAILURE when a mount is not well
  */
 export async function statusCommand(target: string | undefined, json: boolean): Promise<number> {
-  const mounts = target === undefined ? await findMounts() : [await found(target)]
+  const mounts = await withProgress('asking', target === undefined ? findMounts() : found(target).then(mount => [mount]))
   if (json) console.log(JSON.stringify(target === undefined ? mounts.map(withoutSocket) : withoutSocket(mounts[0]!), null, 2))
   else if (target !== undefined) console.log(columns(details(mounts[0]!)))
   else if (mounts.length > 0) console.log(columns([['MOUNT POINT', 'SOURCE', 'TAG', 'BACKEND', 'PID', 'UP', 'IN FLIGHT', 'HEALTH'], ...mounts.map(row)]))

@@ -8,6 +8,7 @@ import { findMount, FS_TYPE, readMounts } from '../lib/mount/mountinfo.js'
 import { resolveMountpoint } from '../lib/mount/mountpoint.js'
 import { abortConnection } from '../lib/sys/abort.js'
 import { ExitCode } from './exit-codes.js'
+import { withProgress } from './progress.js'
 
 /** How long the session may take to end once nothing is mounted any more, in milliseconds. */
 const END_TIMEOUT_MS = 30_000
@@ -22,11 +23,11 @@ export async function umountCommand(target: string, { lazy, abort }: { lazy: boo
   const last = placesOf(connection).length <= paths.length
   if (abort) abortConnection(connection, paths[0]!)
   for (const path of paths) {
-    let error = await unmountPath(path, lazy ? MNT_DETACH : 0)
+    let error = await withProgress(`unmounting ${path}`, unmountPath(path, lazy ? MNT_DETACH : 0))
     if (error === -errno.EBUSY && abort) error = await unmountPath(path, MNT_DETACH)
     if (error < 0) throw unmountError(path, error)
   }
-  if (!lazy && last && id !== undefined) await untilEnded(id)
+  if (!lazy && last && id !== undefined) await withProgress('waiting for the session to end', untilEnded(id))
   return ExitCode.OK
 }
 

@@ -1,8 +1,14 @@
 /** virtiofs-bridge: the public API. Nothing else is exported from the package. */
 export { mount, Mount, type MountRequest, type ServedMountRequest, type UnmountOptions } from './mount/mount.js'
+export { withMount, type MountBody } from './mount/with-mount.js'
+export type { MountStatus } from './mount/mount-status.js'
+export type { MountStats } from './mount/mount-stats.js'
+export type { ObservedRequest, RequestFilter } from './mount/request-observer.js'
+export type { CounterName } from './driver/counters.js'
+export type { LatencyCounts } from './driver/latencies.js'
 export type { MountOptions } from './mount/options.js'
 export type { InitAnswer } from './fuse/init.js'
-export { FaultControl } from './device/faults.js'
+export { FaultControl, type OpcodeName } from './device/faults.js'
 export { bytesToString, stringToBytes } from './device/byte-string.js'
 export { FileSystem } from './device/file-system.js'
 export type {

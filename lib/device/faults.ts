@@ -3,6 +3,7 @@
  * tells them to through shared memory. For testing what stands on the other side of a device.
  */
 import { errno } from '../errors.js'
+import type { ErrnoName } from './fuse-error.js'
 import { OPCODE_LIMIT, opcodeRows } from '../fuse/opcodes.js'
 import { DROPPED, MAY_BLOCK, type DeviceHost, type DeviceRequest, type HandlersModule, type LoopHandlers } from './handlers.js'
 import { Interrupts } from './interrupts.js'
@@ -23,15 +24,38 @@ function opcodeOf(name: OpcodeName): number {
   return row.opcode
 }
 
-/** The test's end. Rules apply from the next request on. */
+function errnoOf(error: number | ErrnoName): number {
+  const number = typeof error === 'string' ? errno[error] : error
+  if (!Number.isInteger(number) || number <= 0) throw new TypeError(`${String(error)} is not an error`)
+  return number
+}
+
+/**
+ * The test's end: what the device does wrong, by FUSE opcode. Rules apply from the next request on.
+ * The kernel answers much from its caches: what it does not send cannot fail.
+ *
+ * @example
+ * const faults = new FaultControl()
+ * const mounted = await mount({ source: '/srv/shared', mountpoint: '/mnt/shared', faults })
+ * faults.failNext('MKDIR', 'ENOSPC')
+ * await assert.rejects(mkdir('/mnt/shared/a'), { code: 'ENOSPC' })
+ * faults.delay('MKDIR', 100)
+ * await mkdir('/mnt/shared/a')
+ * faults.clear()
+ * await mounted.unmount()
+ */
 export class FaultControl {
   readonly shared = new SharedArrayBuffer(OPCODE_LIMIT * RULE_WORDS * 4)
   readonly #rules = new Int32Array(this.shared)
 
-  /** The next `times` requests of this kind fail. @param error positive errno */
-  failNext(opcode: OpcodeName, error: number, times = 1): void {
+  /**
+   * The next `times` requests of this kind fail.
+   * @param error its name, or a positive errno
+   * @throws TypeError when there is no such opcode or error
+   */
+  failNext(opcode: OpcodeName, error: number | ErrnoName, times = 1): void {
     const at = opcodeOf(opcode) * RULE_WORDS
-    Atomics.store(this.#rules, at + FAIL_ERRNO, error)
+    Atomics.store(this.#rules, at + FAIL_ERRNO, errnoOf(error))
     Atomics.store(this.#rules, at + FAIL_COUNT, times)
   }
 
@@ -43,6 +67,11 @@ export class FaultControl {
   /** The next `times` requests of this kind are never answered. */
   dropNext(opcode: OpcodeName, times = 1): void {
     Atomics.store(this.#rules, opcodeOf(opcode) * RULE_WORDS + DROP_COUNT, times)
+  }
+
+  /** No more faults. What was dropped stays so. */
+  clear(): void {
+    for (let at = 0; at < this.#rules.length; at++) Atomics.store(this.#rules, at, 0)
   }
 }
 

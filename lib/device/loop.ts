@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { errorLine } from '../errors.js'
 import { close, createPipe, signalEventfd } from '../sys/io.js'
+import { threadArguments } from '../sys/thread-options.js'
 import { POOL_ENDS, type PoolSetup } from './pool-protocol.js'
 import { ThreadsStuckError } from './pool.js'
 
@@ -31,7 +32,7 @@ export class Loop {
     this.#setup = setup
     ;[this.#loopFd, this.wakeFd] = createPipe()
     const workerData: LoopSetup = { ...setup, loopFd: this.#loopFd }
-    this.#thread = new Worker(new URL('./loop-thread.js', import.meta.url), { workerData, name: 'virtiofs-loop' })
+    this.#thread = new Worker(new URL('./loop-thread.js', import.meta.url), { workerData, execArgv: threadArguments(), name: 'virtiofs-loop' })
     this.#ended = new Promise(resolve => this.#thread.once('exit', resolve))
     this.#crashed = new Promise(resolve => this.#thread.once('error', resolve))
   }

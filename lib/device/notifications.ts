@@ -5,7 +5,9 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { errorLine } from '../errors.js'
+import { tellAtExit } from '../sys/at-exit.js'
 import { close, createEventfd, signalEventfd } from '../sys/io.js'
+import { threadArguments } from '../sys/thread-options.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { RingLayout } from '../virtio/split-ring.js'
 import { ThreadsStuckError } from './pool.js'
@@ -52,8 +54,9 @@ export class Notifications {
     const workerData: NotificationThreadSetup = {
       data: source.data, memoryAddress, memoryBytes, layout, features, kickFd: this.kickFd, callFd: this.callFd, stopFd: this.#stopFd,
     }
-    const worker = new Worker(new URL(source.thread), { workerData, name: 'virtiofs-watch' })
+    const worker = new Worker(new URL(source.thread), { workerData, execArgv: threadArguments(), name: 'virtiofs-watch' })
     this.#ended = once(worker, 'exit').catch(() => {})
+    void this.#ended.then(tellAtExit(() => signalEventfd(this.#stopFd)))
     this.#ready = new Promise<void>((resolve, reject) => {
       worker.once('message', () => resolve())
       worker.once('error', error => {

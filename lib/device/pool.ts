@@ -8,6 +8,7 @@ import { readdirSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import createDebug from 'debug'
 import { descriptorLimit } from '../sys/limits.js'
+import { threadArguments } from '../sys/thread-options.js'
 import { POOL_ENDS, POOL_JOBS, POOL_MOST_THREADS, POOL_READY, POOL_THREADS, type PoolSetup } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
@@ -55,7 +56,7 @@ export class Pool {
   }
 
   #start(state: Int32Array): void {
-    const thread = new Worker(new URL('./pool-thread.js', import.meta.url), { workerData: this.#setup, name: `virtiofs-pool${this.#started++}` })
+    const thread = new Worker(new URL('./pool-thread.js', import.meta.url), { workerData: this.#setup, execArgv: threadArguments(), name: `virtiofs-pool${this.#started++}` })
     this.#threads.add(thread)
     Atomics.add(state, POOL_THREADS, 1)
     // for want of descriptors or memory: the others go on, and a slow request tries again after a while

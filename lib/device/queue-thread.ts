@@ -6,7 +6,9 @@
 import { EventEmitter } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { errorLine } from '../errors.js'
+import { tellAtExit } from '../sys/at-exit.js'
 import { close, createEventfd, signalEventfd } from '../sys/io.js'
+import { threadArguments } from '../sys/thread-options.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { RingLayout } from '../virtio/split-ring.js'
 import type { PoolQueues } from './emulated-queue.js'
@@ -65,8 +67,9 @@ export class QueueThread extends EventEmitter<Events> {
     super()
     this.#wakeFd = options.wakeFd
     const workerData: QueueThreadSetup = { ...options, kickFd: this.kickFd, state: this.#state }
-    this.#worker = new Worker(new URL('./queue-thread-main.js', import.meta.url), { workerData, name: 'virtiofs-device' })
+    this.#worker = new Worker(new URL('./queue-thread-main.js', import.meta.url), { workerData, execArgv: threadArguments(), name: 'virtiofs-device' })
     this.#exit = new Promise(resolve => this.#worker.once('exit', () => resolve()))
+    void this.#exit.then(tellAtExit(() => this.#tellToEnd()))
     this.#worker.on('message', (message: QueueThreadMessage) => {
       if (message.type === 'pool-wanted') this.emit('poolWanted')
       else if (message.type === 'broken') this.emit('gone', message.reason)
@@ -91,11 +94,15 @@ export class QueueThread extends EventEmitter<Events> {
     return thread
   }
 
+  #tellToEnd(): void {
+    Atomics.store(new Int32Array(this.#state), 0, 1)
+    signalEventfd(this.#wakeFd)
+  }
+
   /** Ends the thread and waits for it. @throws ThreadsStuckError when it hangs in a system call */
   async end(): Promise<void> {
     this.#ends = true
-    Atomics.store(new Int32Array(this.#state), 0, 1)
-    signalEventfd(this.#wakeFd)
+    this.#tellToEnd()
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => { timer = setTimeout(() => reject(new ThreadsStuckError()), END_TIMEOUT_MS) })
     try {

@@ -2,7 +2,9 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { errorLine } from '../errors.js'
+import { tellAtExit } from '../sys/at-exit.js'
 import { close, createEventfd, signalEventfd } from '../sys/io.js'
+import { threadArguments } from '../sys/thread-options.js'
 import type { NotificationCounts } from './notification-queue.js'
 import type { NotifierCommand, NotifierEvent, NotifierSetup } from './notifier-protocol.js'
 
@@ -24,7 +26,7 @@ export class NotifierHandle {
    * @param failed told, once at most, that no notification will come any more
    */
   constructor(setup: Omit<NotifierSetup, 'wakeFd'>, failed: (reason: string) => void) {
-    const worker = new Worker(new URL('./notifier-thread.js', import.meta.url), { name: 'virtiofs-notify' })
+    const worker = new Worker(new URL('./notifier-thread.js', import.meta.url), { execArgv: threadArguments(), name: 'virtiofs-notify' })
     this.#worker = worker
     let stopped: (counts: NotificationCounts | undefined) => void
     this.#counts = new Promise(resolve => { stopped = resolve })
@@ -45,6 +47,7 @@ export class NotifierHandle {
       stopped(undefined)
       return true
     }, () => true)
+    void this.#ended.then(tellAtExit(() => this.#send({ type: 'exit' })))
     worker.postMessage({ ...setup, wakeFd: this.#wakeFd } satisfies NotifierSetup)
   }
 

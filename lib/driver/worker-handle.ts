@@ -2,7 +2,9 @@
 import { EventEmitter } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { errorLine, PeerGoneError } from '../errors.js'
+import { tellAtExit } from '../sys/at-exit.js'
 import { close, createEventfd, signalEventfd } from '../sys/io.js'
+import { threadArguments } from '../sys/thread-options.js'
 import type { WorkerCommand, WorkerEvent, WorkerSetup } from './worker-protocol.js'
 
 /** What a handle needs of its thread; a test has one that it steps itself. */
@@ -10,7 +12,7 @@ export type QueueThread = Pick<Worker, 'postMessage'> & EventEmitter
 
 /** Starts the thread of a queue. */
 function startThread(index: number): QueueThread {
-  return new Worker(new URL('./worker-main.js', import.meta.url), { name: `virtiofs-queue${index}` })
+  return new Worker(new URL('./worker-main.js', import.meta.url), { execArgv: threadArguments(), name: `virtiofs-queue${index}` })
 }
 
 export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
@@ -30,6 +32,7 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
     this.wakeFd = createEventfd()
     this.#thread = thread
     this.#ended = new Promise(resolve => thread.once('exit', () => resolve()))
+    void this.#ended.then(tellAtExit(() => this.send({ type: 'exit' })))
     thread.on('message', (event: WorkerEvent) => this.emit('event', event))
     this.#failed = new Promise<never>((_, reject) => {
       thread.once('error', reject)

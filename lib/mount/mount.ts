@@ -70,9 +70,10 @@ export class Mount extends EventEmitter<Events> {
   readonly #sinceMs = Date.now()
 
   readonly #observer: RequestObserver
+  readonly #faults: FaultControl | undefined
 
   /** @internal */
-  constructor(source: string, fs: VirtioFs, kernel: HostMount, notices: readonly string[], backend = 'emulated', observer = new RequestObserver(fs)) {
+  constructor(source: string, fs: VirtioFs, kernel: HostMount, notices: readonly string[], backend = 'emulated', observer = new RequestObserver(fs), faults?: FaultControl) {
     super()
     this.source = source
     this.#backend = backend
@@ -81,6 +82,7 @@ export class Mount extends EventEmitter<Events> {
     this.#fs = fs
     this.#kernel = kernel
     this.#observer = observer
+    this.#faults = faults
     fs.on('gone', reason => this.emit('gone', reason))
     fs.on('crashed', () => kernel.abort())
     this.closed = this.#end()
@@ -134,6 +136,15 @@ export class Mount extends EventEmitter<Events> {
    */
   watch(filter: RequestFilter, told: (request: ObservedRequest) => void): () => void {
     return this.#observer.watch(filter, told)
+  }
+
+  /**
+   * What the device does wrong on demand.
+   * @throws UsageError when it was mounted without `faults`
+   */
+  get faults(): FaultControl {
+    if (!this.#faults) throw new UsageError(`${this.mountpoint} has no faults on demand: it was mounted without them, or is not an emulated device`)
+    return this.#faults
   }
 
   /** The device's answer to FUSE_INIT. */
@@ -239,6 +250,7 @@ export async function mount({ source: from, mountpoint, options: asked = {}, fau
     waitForPool: faults !== undefined,
     idleTimeout: options.idleTimeout,
     audit: options.audit,
+    faults,
     notices: given ? givenNotices(given) : [],
     hostMount: queues => KernelMount.mount({
       source: options.fsname ?? source, mountpoint: target.path, mode: target.mode, flags: options.mountFlags ?? 0, given, ...rights,
@@ -267,6 +279,8 @@ export interface DeviceMount extends VirtioFsOptions {
   idleTimeout?: number | undefined
   /** File of the audit log. */
   audit?: string | undefined
+  /** What the device does wrong on demand. */
+  faults?: FaultControl | undefined
 }
 
 function startAudit(path: string, fs: VirtioFs, observer: RequestObserver, trouble: (message: string) => void): void {
@@ -280,7 +294,7 @@ function startAudit(path: string, fs: VirtioFs, observer: RequestObserver, troub
  *
  * @throws as `mount`; nothing is left behind then
  */
-export async function mountDevice({ source, backend, transport, live, worker, newWorker, hostMount, init, waitForPool, notices: given = [], idleTimeout, audit, ...options }: DeviceMount): Promise<Mount> {
+export async function mountDevice({ source, backend, transport, live, worker, newWorker, hostMount, init, waitForPool, notices: given = [], idleTimeout, audit, faults, ...options }: DeviceMount): Promise<Mount> {
   const fs = await VirtioFs.create(transport, options, worker, newWorker).catch(error => {
     live.release()
     throw error
@@ -304,7 +318,7 @@ export async function mountDevice({ source, backend, transport, live, worker, ne
     live.describe({ source, mountpoint: kernel.mountpoint, connection: kernel.connection })
     const notices = [...transport.notices ?? [], ...given]
     if (init.passthrough && !fs.init!.flags.includes('PASSTHROUGH')) notices.push('this kernel has no FUSE passthrough: option direct has no effect')
-    mounted = new Mount(source, fs, kernel, notices, backend, observer)
+    mounted = new Mount(source, fs, kernel, notices, backend, observer, faults)
     transport.onSaid = line => mounted!.emit('trouble', line)
     if (idleTimeout !== undefined) mounted.endWhenIdle(idleTimeout * 1000)
     return mounted

@@ -198,6 +198,9 @@ const mountFlagTable: Record<string, [set: number, clear: number]> = {
   defaults: [0, 0],
 }
 
+/** Names of those flags. */
+export const mountFlags: readonly string[] = Object.keys(mountFlagTable)
+
 /** Options of mount(8) that are not for the file system. */
 const ignored = new Set([
   'user', 'nouser', 'users', 'nousers', 'owner', 'noowner', 'group', 'nogroup', 'nofail', 'auto', 'noauto', '_netdev',

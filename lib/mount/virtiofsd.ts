@@ -3,43 +3,21 @@
  * and end with the mount. Knows the Rust virtiofsd and the C one of QEMU up to 7.2.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
-import { accessSync, constants, unlinkSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
+import { unlinkSync } from 'node:fs'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import createDebug from 'debug'
 import { PeerGoneError, UsageError } from '../errors.js'
 import { close } from '../sys/io.js'
 import { listenUnix } from '../sys/socket.js'
 import { VhostUserFrontend } from '../vhost-user/frontend.js'
+import { findVirtiofsd } from './find-virtiofsd.js'
 import { mountTimeoutMs, type MountOptions } from './options.js'
 import { privateDir } from './runtime-dir.js'
 
 const debug = createDebug('virtiofs:backend')
-const USUAL_PLACES = ['/usr/libexec/virtiofsd', '/usr/lib/virtiofsd', '/usr/lib/qemu/virtiofsd']
 /** How long it may take to end after its client has gone, before it is killed. */
 const END_TIMEOUT_MS = 3000
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
-/** @throws UsageError when there is none */
-export function findVirtiofsd(given: string | undefined): string {
-  const named = given ?? process.env['VIRTIOFSD']
-  if (named !== undefined) {
-    if (!isExecutable(named)) throw new UsageError(`virtiofsd ${named} is not an executable file`, 'ENOENT')
-    return named
-  }
-  const places = [...(process.env['PATH'] ?? '').split(delimiter).filter(dir => dir !== '').map(dir => join(dir, 'virtiofsd')), ...USUAL_PLACES]
-  const found = places.find(isExecutable)
-  if (found === undefined) throw new UsageError('no virtiofsd found (package virtiofsd, or -o virtiofsd=PATH)', 'ENOENT')
-  return found
-}
 
 /** Arguments beyond the listening socket, which is descriptor 3. */
 function commandLine(c: boolean, directory: string, tag: string, options: MountOptions): string[] {

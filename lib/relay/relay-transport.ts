@@ -7,10 +7,12 @@ import { ThreadsStuckError } from '../device/pool.js'
 import type { DeviceInfo, DeviceMemory, Transport } from '../driver/transport.js'
 import type { WorkerBackend } from '../driver/worker-protocol.js'
 import { errorLine, PeerGoneError, UsageError } from '../errors.js'
+import { tellAtExit } from '../sys/at-exit.js'
 import { dup } from '../sys/file.js'
 import { close, createEventfd, signalEventfd } from '../sys/io.js'
 import { check } from '../sys/libc.js'
 import { shutdown, socketpair } from '../sys/socket.js'
+import { threadArguments } from '../sys/thread-options.js'
 import { receiveHello, sendHello, StreamEndedError } from './handshake.js'
 import { checkFarText, type RelayLimits } from './hello.js'
 import { NEAR_ENDS, type NearMessage, type NearSetup } from './near-protocol.js'
@@ -103,8 +105,9 @@ export class RelayTransport implements Transport {
       inFd: this.#command.inFd, outFd: this.#command.outFd, limits: this.#limits, memoryAddress: address, memoryBytes: plan.lengthBytes,
       layouts, features: FEATURES, kickFd, callFds, wakeFd: this.#wakeFd, state: this.#state, pollUs: this.#pollUs,
     }
-    const thread = this.#thread = new Worker(new URL('./near-thread.js', import.meta.url), { workerData, name: 'virtiofs-relay' })
+    const thread = this.#thread = new Worker(new URL('./near-thread.js', import.meta.url), { workerData, execArgv: threadArguments(), name: 'virtiofs-relay' })
     this.#exited = new Promise(resolve => thread.once('exit', () => resolve()))
+    void this.#exited.then(tellAtExit(() => this.#tellToEnd()))
     await new Promise<void>((resolve, reject) => { thread.once('message', () => resolve()).once('error', reject) })
     thread.on('message', (message: NearMessage) => { if (message.type === 'gone') void this.#gone(message.reason) })
     thread.on('error', error => this.#failed(`the relay's thread failed: ${errorLine(error)}`))
@@ -125,12 +128,16 @@ export class RelayTransport implements Transport {
     shutdown(this.#theirEnd)
   }
 
+  #tellToEnd(): void {
+    Atomics.store(new Int32Array(this.#state), NEAR_ENDS, 1)
+    signalEventfd(this.#wakeFd)
+  }
+
   async stop(gone = false): Promise<void> {
     this.#ending = true
     this.#endedBadly ||= gone
     if (!this.#thread) return
-    Atomics.store(new Int32Array(this.#state), NEAR_ENDS, 1)
-    signalEventfd(this.#wakeFd)
+    this.#tellToEnd()
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => { timer = setTimeout(() => reject(new ThreadsStuckError()), END_TIMEOUT_MS) })
     try {

@@ -5,7 +5,8 @@
 #   bash test/support/peers.sh --bench   also what the benchmarks compare with
 #
 # Installed by apt-get, each only if it is missing: fuse3 (fusermount3),
-# libfuse2 (for fuse-native), git, attr, acl, and a C compiler if there is none.
+# libfuse2 (for fuse-native), git, attr, acl, groff-base (the manual page), zsh (its
+# completion), and a C compiler if there is none.
 # With --bench also bindfs, libfuse3-dev, pkg-config.
 #
 # Put into .peers/ at the repository root (git-ignored), nothing installed:
@@ -48,6 +49,8 @@ have cc || packages+=(gcc libc6-dev)
 have make || packages+=(make)
 have setfattr || packages+=(attr)
 have setfacl || packages+=(acl)
+have groff || packages+=(groff-base)
+have zsh || packages+=(zsh)
 outputs=()
 [ -x "$peers/virtiofsd-rust" ] || outputs+=(virtiofsd-rust)
 [ -x "$peers/virtiofsd-c" ] || [ -e "$peers/virtiofsd-c.absent" ] || outputs+=(virtiofsd-c)

@@ -7,7 +7,7 @@
  * maps to may reach 2^32 − 1, which is no id.
  */
 import { errno, UsageError } from '../../errors.js'
-import { St } from './stat-buffer.js'
+import { St } from './stat-words.js'
 
 /** No id; to fchownat it says that an owner stays. */
 export const NO_ID = 0xffff_ffff

@@ -1,13 +1,9 @@
 /** A struct statx in scratch memory of one thread, read as words. */
 import { scratch } from '../../sys/memory.js'
 import { STATX_BASIC_STATS, STATX_BTIME, STATX_BYTES, STATX_MNT_ID, S_IFMT } from '../../sys/file.js'
+import { St } from './stat-words.js'
 
-/** Word offsets in struct statx. Source: Linux include/uapi/linux/stat.h. */
-export const St = {
-  mask: 0, blksize: 1, nlink: 4, uid: 5, gid: 6, mode: 7, ino: 8, size: 10, blocks: 12,
-  atime: 16, atimeNsec: 18, btime: 20, btimeNsec: 22, ctime: 24, ctimeNsec: 26, mtime: 28, mtimeNsec: 30,
-  rdevMajor: 32, rdevMinor: 33, devMajor: 34, devMinor: 35, mntId: 36,
-} as const
+export { St }
 
 /** What is asked of every statx. */
 export const STAT_MASK = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID
