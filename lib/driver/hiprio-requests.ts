@@ -11,9 +11,14 @@ export function handOverForget(view: DataView, head: number, sink: HiprioSink): 
     view.getUint32(arg + FuseForgetIn.nlookup, true), view.getUint32(arg + FuseForgetIn.nlookup + 4, true))
 }
 
-/** A BATCH_FORGET in two parts: its first 80 bytes at `view[head]`, the others at `view[tail]`. */
-export function handOverBatch(view: DataView, head: number, tail: number, sink: HiprioSink): void {
-  const count = view.getUint32(head + FuseInHeader.SIZE + FuseBatchForgetIn.count, true)
+/**
+ * A BATCH_FORGET in two parts: its first 80 bytes at `view[head]`, the others at `view[tail]`.
+ *
+ * @param length bytes of it, as read(2) said: the count lies in memory that the device can change
+ */
+export function handOverBatch(view: DataView, head: number, tail: number, length: number, sink: HiprioSink): void {
+  const said = view.getUint32(head + FuseInHeader.SIZE + FuseBatchForgetIn.count, true)
+  const count = Math.min(said, Math.floor((length - FuseInHeader.SIZE - FuseBatchForgetIn.SIZE) / FuseForgetOne.SIZE))
   for (let i = 0, p = FuseInHeader.SIZE + FuseBatchForgetIn.SIZE; i < count; i++, p += FuseForgetOne.SIZE) {
     // 80 is 48 + 2 × 16: no element straddles the two parts
     const one = p < REQUEST_HEAD_BYTES ? head + p : tail + p - REQUEST_HEAD_BYTES

@@ -8,7 +8,6 @@ import { EmulatedQueue } from '../device/emulated-queue.js'
 import type { Handlers } from '../device/handlers.js'
 import { decodeInitAnswer } from '../fuse/init.js'
 import { opcodeName } from '../fuse/opcodes.js'
-import { FuseInHeader, FuseInitIn } from '../fuse/abi.js'
 import { CpuLatency } from '../sys/cpu-latency.js'
 import { Epoll, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLRDHUP, schedYield, signalEventfd } from '../sys/io.js'
 import { viewRegion } from '../sys/memory.js'
@@ -321,11 +320,7 @@ export class QueueWorker {
   }
 
   #initAnswered(error: number, view: DataView, at: number): void {
-    const request = this.#queue.lastInitAt + FuseInHeader.SIZE
-    this.#post({
-      type: 'init', error, answer: error === 0 ? decodeInitAnswer(view, at) : undefined,
-      offered: [view.getUint32(request + FuseInitIn.flags, true), view.getUint32(request + FuseInitIn.flags2, true)],
-    })
+    this.#post({ type: 'init', error, answer: error === 0 ? decodeInitAnswer(view, at) : undefined, offered: this.#queue.offered })
   }
 
   /** One request that is not answered in time is taken for the end of the device, as by the kernel's own request timeout. */

@@ -13,10 +13,10 @@
  * come by the same way; a request that still waits here is given up at once.
  */
 import { errno } from '../errors.js'
-import { FuseEntryOut, FuseInHeader, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
+import { FuseEntryOut, FuseInHeader, FuseInitIn, FuseInitOut, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
 import { adaptInitReply, adaptInitRequest, type InitPolicy } from '../fuse/init.js'
 import { hasReply, Op, OPCODE_LIMIT, replyFixedBytes, replyPayloadBytes } from '../fuse/opcodes.js'
-import { mapAnonymous, PAGE_SIZE, unmap, viewRegion, type Region } from '../sys/memory.js'
+import { mapAnonymous, PAGE_SIZE, scratch, unmap, viewRegion, type Region } from '../sys/memory.js'
 import { DriverRing, type RingFeatures } from '../virtio/driver-ring.js'
 import { buildRelease, forgetReply, isBeingKilled, releaseOpcode } from './abandoned-reply.js'
 import { Counter } from './counters.js'
@@ -53,6 +53,9 @@ export interface QueueEvents {
   interrupted(uniqueLow: number, uniqueHigh: number): void
 }
 
+/** Further attempts to tell the kernel of a failure: nobody else will. */
+const FAIL_ATTEMPTS = 10
+
 /** Uniques of the driver's own requests: a range that the kernel, which counts from 2, does not reach. */
 const OWN_UNIQUE_HIGH = 0x20000000
 
@@ -63,8 +66,8 @@ export class RequestQueue {
   inFlight = 0
   /** False once the queue is stopped: what still comes is answered ENOTCONN. */
   connected = true
-  /** Byte of the region where the last INIT lies; it stays there until the slot is used again. */
-  lastInitAt = 0
+  /** The flag words of the last INIT, as the device was sent them. */
+  offered: [low: number, high: number] = [0, 0]
 
   #region: Region
   readonly #plan: WorkerPlan
@@ -81,6 +84,7 @@ export class RequestQueue {
   readonly #deadline: RequestDeadline | null
   /** Instead of the shared memory, once the device is gone. */
   #private: Region | undefined
+  #initReply: Region | undefined
   #lastUniqueLow = 0
   #lastUniqueHigh = 0
   #ownUnique = 0
@@ -143,7 +147,7 @@ export class RequestQueue {
     this.#counters[Counter.REQUESTS]!++
     this.#counters[Counter.OPCODES + (opcode < OPCODE_LIMIT ? opcode : 0)]!++
     if (!hasReply(opcode)) {
-      this.#toHiprio(opcode, head, large ? tail : head + REQUEST_HEAD_BYTES)
+      this.#toHiprio(opcode, head, large ? tail : head + REQUEST_HEAD_BYTES, length)
       return Received.ONE
     }
     if (this.#trace !== null) this.#trace.received(view, head)
@@ -153,7 +157,7 @@ export class RequestQueue {
     }
     if (opcode === Op.INIT) {
       adaptInitRequest(view, head, this.#init)
-      this.lastInitAt = head
+      this.offered = [view.getUint32(head + FuseInHeader.SIZE + FuseInitIn.flags, true), view.getUint32(head + FuseInHeader.SIZE + FuseInitIn.flags2, true)]
     } else if (opcode === Op.WRITE) {
       this.#counters[Counter.BYTES_WRITTEN]! += length - REQUEST_HEAD_BYTES
     }
@@ -164,20 +168,20 @@ export class RequestQueue {
   #readFailed(error: number): Received {
     switch (-error) {
       case errno.EAGAIN: return Received.NONE
-      // ENOENT: the request was interrupted before it was read; EINTR: a signal
-      case errno.ENOENT: case errno.EINTR: return Received.ONE
+      // ENOENT: the request was interrupted before it was read; EINTR: a signal; ENOMEM: the kernel has failed it
+      case errno.ENOENT: case errno.EINTR: case errno.ENOMEM: return Received.ONE
       default: return Received.UNMOUNTED
     }
   }
 
-  /** FORGET, BATCH_FORGET, INTERRUPT: copied, so the slot stays free. @param tailAt where bytes from 80 on lie */
-  #toHiprio(opcode: number, head: number, tailAt: number): void {
+  /** FORGET, BATCH_FORGET, INTERRUPT: copied, so the slot stays free. @param tailAt where bytes from 80 on lie, of `length` in all */
+  #toHiprio(opcode: number, head: number, tailAt: number, length: number): void {
     const { view } = this.#region
-    if (this.#trace !== null) this.#trace.hiprio(opcode, view, head, tailAt)
+    if (this.#trace !== null) this.#trace.hiprio(opcode, view, head, tailAt, length)
     const arg = head + FuseInHeader.SIZE
     switch (opcode) {
       case Op.FORGET: handOverForget(view, head, this.#hiprio); break
-      case Op.BATCH_FORGET: handOverBatch(view, head, tailAt, this.#hiprio); break
+      case Op.BATCH_FORGET: handOverBatch(view, head, tailAt, length, this.#hiprio); break
       case Op.INTERRUPT: {
         const low = view.getUint32(arg + FuseInterruptIn.unique, true)
         const high = view.getUint32(arg + FuseInterruptIn.unique + 4, true)
@@ -287,10 +291,10 @@ export class RequestQueue {
 
   #reply(slot: number, opcode: number, error: number, used: number): void {
     const { slots } = this
-    const { view, address } = this.#region
+    const { address } = this.#region
     const out = slots.at(slot) + Slot.OUT
     const fixedBytes = slots.fixedBytes[slot]!
-    if (opcode === Op.INIT) adaptInitReply(view, out, this.#init)
+    if (opcode === Op.INIT) return this.#replyInit(slot, error, used)
     let written
     if (used <= fixedBytes) {
       written = this.#channel.reply(address + out, used)
@@ -299,22 +303,40 @@ export class RequestQueue {
       if (opcode === Op.READ) this.#counters[Counter.BYTES_READ]! += used - fixedBytes
     }
     if (written < 0) this.#notTaken(slot, written)
+  }
+
+  /** What the kernel is told of the mount's limits is what was bounded here: the device cannot change the copy. */
+  #replyInit(slot: number, error: number, used: number): void {
+    const { view, bytes, address } = this.#initReply ??= scratch(FuseOutHeader.SIZE + FuseInitOut.SIZE)
+    const out = this.slots.at(slot) + Slot.OUT
+    bytes.set(this.#region.bytes.subarray(out, out + used))
+    view.setUint32(FuseOutHeader.len, used, true)
+    adaptInitReply(view, 0, this.#init)
+    const written = this.#channel.reply(address, used)
+    if (written < 0) this.#notTaken(slot, written)
     // the kernel has it by now: what is asked of the mount from here on is asked as was negotiated
-    if (opcode === Op.INIT) this.#events.initAnswered(error, view, out + FuseOutHeader.SIZE)
+    this.#events.initAnswered(error, view, FuseOutHeader.SIZE)
   }
 
   /**
    * The kernel did not take a reply. ENOENT: its caller is gone; ENODEV and EPERM: so is the mount.
-   * EINVAL: the device changed the reply after it was checked, and the caller still waits.
+   * EINVAL: the device changed the reply after it was checked. After that, or when the system could
+   * not do it, the caller still waits.
    */
   #notTaken(slot: number, error: number): void {
     this.#counters[Counter.DROPPED_REPLIES]!++
-    if (error === -errno.EINVAL) this.#badReply(slot)
+    switch (-error) {
+      case errno.EINVAL: case errno.EINTR: case errno.EAGAIN: case errno.ENOMEM: case errno.EIO: this.#badReply(slot)
+    }
   }
 
   /** Answers a request without the device. */
   #fail(uniqueLow: number, uniqueHigh: number, error: number): void {
-    if (this.#channel.fail(uniqueLow, uniqueHigh, error) < 0) this.#counters[Counter.DROPPED_REPLIES]!++
+    let written = this.#channel.fail(uniqueLow, uniqueHigh, error)
+    for (let i = 0; i < FAIL_ATTEMPTS && (written === -errno.EINTR || written === -errno.EAGAIN || written === -errno.ENOMEM); i++) {
+      written = this.#channel.fail(uniqueLow, uniqueHigh, error)
+    }
+    if (written < 0) this.#counters[Counter.DROPPED_REPLIES]!++
   }
 
   /** Puts a request of the driver's own on the ring; the slot holds it but for its unique. */

@@ -103,9 +103,9 @@ export class RequestTrace {
   }
 
   /** A FORGET, BATCH_FORGET or INTERRUPT is handed to the hiprio queue. @param tail where its bytes from 80 on are */
-  hiprio(opcode: number, view: DataView, at: number, tail: number): void {
+  hiprio(opcode: number, view: DataView, at: number, tail: number, length: number): void {
     if (debug.enabled) debug('rx %d %s q%d', unique(view, at), opcodeName(opcode), this.#queue)
-    this.#watcher?.hiprio(opcode, view, at, tail)
+    this.#watcher?.hiprio(opcode, view, at, tail, length)
     this.#file?.write({ op: opcodeName(opcode), unique: unique(view, at), node: Number(view.getBigUint64(at + FuseInHeader.nodeid, true)), error: 0, bytes: 0, us: 0, queue: 'hiprio' })
   }
 

@@ -79,8 +79,8 @@ export class RequestWatcher {
     else transfer[2] += view.getUint32(at + Slot.OUT + FuseOutHeader.SIZE + FuseWriteOut.size, true)
   }
 
-  /** A request without a reply, at `view[head]` and, from byte 80 on, at `view[tail]`. */
-  hiprio(opcode: number, view: DataView, head: number, tail: number): void {
+  /** A request without a reply of `length` bytes, at `view[head]` and, from byte 80 on, at `view[tail]`. */
+  hiprio(opcode: number, view: DataView, head: number, tail: number, length: number): void {
     const nowMs = performance.now()
     const record: RequestRecord = {
       watches: this.#wanting(opcode, 0, 0), atMs: clockMs(), opcode, unique: getU64(view, head + FuseInHeader.unique), node: getU64(view, head + FuseInHeader.nodeid),
@@ -94,7 +94,7 @@ export class RequestWatcher {
         interrupt: () => {}, flush: () => {},
       }
       if (opcode === Op.FORGET) handOverForget(view, head, sink)
-      else handOverBatch(view, head, tail, sink)
+      else handOverBatch(view, head, tail, length, sink)
       record.forgotten = forgotten
     }
     if (record.watches.length > 0 || record.forgotten) this.#add(record, nowMs)

@@ -27,10 +27,11 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
   #ending = false
 
   /** Starts the thread, which loads its modules meanwhile: that takes longer than anything else in a mount. */
-  constructor(index: number, thread: QueueThread = startThread(index)) {
+  constructor(index: number, newThread: (index: number) => QueueThread = startThread) {
     super()
+    // before the thread, which nobody would end
     this.wakeFd = createEventfd()
-    this.#thread = thread
+    const thread = this.#thread = newThread(index)
     this.#ended = new Promise(resolve => thread.once('exit', () => resolve()))
     void this.#ended.then(tellAtExit(() => this.send({ type: 'exit' })))
     thread.on('message', (event: WorkerEvent) => this.emit('event', event))

@@ -31,15 +31,29 @@ export function cannotLoad(name: string): string | undefined {
 /** A raw C function: numbers in, a number out, −1 for an error. */
 export type RawCall = (...args: (number | bigint | string | null)[]) => number
 
+/** Stands between the wrappers and the C library. Sets errno by `setErrno` when it returns an error of its own. */
+export interface Intermediary {
+  bind(prototype: string, call: RawCall, setErrno: (errno: number) => void): RawCall
+  /** @returns −errno instead of a call that runs on the thread pool, or 0 to make it */
+  beforeAsync(prototype: string): number
+}
+
+/** Where a test puts one, in every thread, before this module is loaded there; there is none otherwise, and no cost. */
+export const INTERMEDIARY = Symbol.for('virtiofs-bridge.intermediary')
+const intermediary = (globalThis as { [INTERMEDIARY]?: Intermediary })[INTERMEDIARY]
+
 /** Binds a C function by its prototype, such as `int close(int)`. */
 export function bind(prototype: string): RawCall {
-  return library.func(prototype) as unknown as RawCall
+  const call = library.func(prototype) as unknown as RawCall
+  return intermediary === undefined ? call : intermediary.bind(prototype, call, value => { koffi.errno(value) })
 }
 
 /** Binds a C function so that it runs on the thread pool; resolves with its result or −errno. */
 export function bindAsync(prototype: string): (...args: (number | string | null)[]) => Promise<number> {
   const call = library.func(prototype)
   return (...args) => new Promise((resolve, reject) => {
+    const error = intermediary?.beforeAsync(prototype) ?? 0
+    if (error < 0) return resolve(error)
     call.async(...args, (error: Error | null, value: number) => {
       // errno is only right here, inside the callback
       if (error) reject(error)

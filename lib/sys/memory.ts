@@ -9,6 +9,7 @@ const c_ftruncate = bind('int ftruncate(int, int64_t)')
 const c_madvise = bind('int madvise(uintptr_t, size_t, int)')
 const c_fallocate = bind('int fallocate(int, int, int64_t, int64_t)')
 const c_fcntl = bind('int fcntl(int, int, int)')
+const c_close = bind('int close(int)')
 
 export const PAGE_SIZE = 4096
 
@@ -83,8 +84,13 @@ export function unmap(address: number, lengthBytes: number): void {
  */
 export function createMemfd(name: string, lengthBytes: number): number {
   const fd = check(result(c_memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)), 'memfd_create')
-  check(result(c_ftruncate(fd, lengthBytes)), 'ftruncate', `memfd to ${lengthBytes} bytes`)
-  check(result(c_fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)), 'fcntl', 'F_ADD_SEALS')
+  try {
+    check(result(c_ftruncate(fd, lengthBytes)), 'ftruncate', `memfd to ${lengthBytes} bytes`)
+    check(result(c_fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)), 'fcntl', 'F_ADD_SEALS')
+  } catch (error) {
+    c_close(fd)
+    throw error
+  }
   return fd
 }
 

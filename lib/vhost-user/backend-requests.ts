@@ -18,6 +18,9 @@ import {
   VHOST_USER_VERSION, VHOST_USER_VERSION_MASK, VhostUserBackendRequest, VhostUserHeader, VhostUserU64,
 } from './message.js'
 
+/** Bytes of acknowledgements that a backend may leave unread beyond what the socket holds. */
+const MOST_UNREAD = 65536
+
 export interface BackendRequestHandlers {
   /** The configuration space changed: read it again. */
   configChanged?: () => void
@@ -94,6 +97,7 @@ export class BackendRequests {
     putHeader(new DataView(message.buffer, message.byteOffset), 0, request, VHOST_USER_REPLY, VhostUserU64.SIZE)
     message.writeBigUInt64LE(BigInt(code), VhostUserHeader.SIZE)
     this.#socket.write(message)
+    if (this.#socket.writableLength > MOST_UNREAD) this.#end(new ProtocolError(backendRequestName(request), 'unread acknowledgements', this.#socket.writableLength, `at most ${MOST_UNREAD} bytes`))
   }
 }
 

@@ -111,7 +111,7 @@ class Session {
     void mountDevice({
       source: 'stepped', transport: this.device, init: { defaultPermissions: true, passthrough: false }, queues, queueSize: random.below(2) === 0 ? 4 : 8, pollUs: 0, timeoutMs: DEADLINE_MS, traceJson: undefined, largeBuffers: 3,
       live: { describe: () => {}, unmounted: () => {}, release: () => { this.live = false } },
-      worker: new WorkerHandle(0, this.threads[0]), newWorker: i => new WorkerHandle(i, this.threads[i]),
+      worker: new WorkerHandle(0, () => this.threads[0]!), newWorker: i => new WorkerHandle(i, () => this.threads[i]!),
       hostMount: count => new Promise((resolve, reject) => {
         this.mounting.push(() => {
           if (this.troubles.has('mount fails')) reject(new Error('mount: EPERM'))
