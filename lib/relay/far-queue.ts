@@ -228,7 +228,7 @@ export class FarQueue {
       case Op.BATCH_FORGET: {
         const count = argsBytes < FuseBatchForgetIn.SIZE ? Infinity : view.getUint32(arg + FuseBatchForgetIn.count, true)
         if (FuseBatchForgetIn.SIZE + count * FuseForgetOne.SIZE > argsBytes) return void this.#bad('len', this.#messageBytes, `room for ${count} FORGETs`)
-        handOverBatch(view, at, at + REQUEST_HEAD_BYTES, this.#hiprio)
+        handOverBatch(view, at, at + REQUEST_HEAD_BYTES, this.#messageBytes, this.#hiprio)
         break
       }
       case Op.INTERRUPT:

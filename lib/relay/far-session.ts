@@ -54,7 +54,7 @@ export async function serveFarEnd({ inFd, outFd, timeoutMs, pollUs, traceJson, o
     throw new ToldError(error)
   }
   const { info, notices } = transport
-  const worker = new WorkerHandle(0, new Worker(new URL('./far-thread.js', import.meta.url), { workerData: { inFd, outFd } satisfies FarStream, name: 'virtiofs-far' }))
+  const worker = new WorkerHandle(0, () => new Worker(new URL('./far-thread.js', import.meta.url), { workerData: { inFd, outFd } satisfies FarStream, name: 'virtiofs-far' }))
   let trouble = ''
   worker.on('event', event => { if ((event as { type: string }).type === 'stream-ended') trouble = (event as unknown as { trouble: string }).trouble })
   const fs = await VirtioFs.create(transport, { queues: 1, queueSize: QUEUE_SIZE, pollUs, timeoutMs, traceJson, largeBuffers: LARGE_BUFFERS, initTimeoutMs: INIT_TIMEOUT_MS }, worker)
