@@ -234,24 +234,32 @@ export class ConnectedFs extends EventEmitter<Events> {
     return encodeName(unwrap(await this.#tree.realpath(at.text), 'realpath', at.shown), encoding) as Encoded<E>
   }
 
+  /** @throws FsError; for what is not there, undefined with `throwIfNoEntry: false` */
+  stat(path: PathLike, options: StatOptions<false> & { throwIfNoEntry: false }): Promise<Stats | undefined>
+  stat(path: PathLike, options: StatOptions<true> & { throwIfNoEntry: false }): Promise<BigIntStats | undefined>
   stat(path: PathLike, options?: StatOptions<false>): Promise<Stats>
   stat(path: PathLike, options: StatOptions<true>): Promise<BigIntStats>
   stat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats>
-  stat(path: PathLike, options: StatOptions = {}): Promise<Stats | BigIntStats> {
+  stat(path: PathLike, options: StatOptions & { throwIfNoEntry?: boolean } = {}): Promise<Stats | BigIntStats | undefined> {
     return this.#stat(path, true, options, 'stat')
   }
 
+  /** The same, of a symbolic link itself. */
+  lstat(path: PathLike, options: StatOptions<false> & { throwIfNoEntry: false }): Promise<Stats | undefined>
+  lstat(path: PathLike, options: StatOptions<true> & { throwIfNoEntry: false }): Promise<BigIntStats | undefined>
   lstat(path: PathLike, options?: StatOptions<false>): Promise<Stats>
   lstat(path: PathLike, options: StatOptions<true>): Promise<BigIntStats>
   lstat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats>
-  lstat(path: PathLike, options: StatOptions = {}): Promise<Stats | BigIntStats> {
+  lstat(path: PathLike, options: StatOptions & { throwIfNoEntry?: boolean } = {}): Promise<Stats | BigIntStats | undefined> {
     return this.#stat(path, false, options, 'lstat')
   }
 
-  async #stat(path: PathLike, follow: boolean, { bigint, signal }: StatOptions, syscall: string): Promise<Stats | BigIntStats> {
+  async #stat(path: PathLike, follow: boolean, { bigint, signal, throwIfNoEntry = true }: StatOptions & { throwIfNoEntry?: boolean }, syscall: string): Promise<Stats | BigIntStats | undefined> {
     const at = pathOf(path)
-    const attributes = unwrap(await this.#tree.stat(at.text, follow, signal), syscall, at.shown, undefined, signal)
-    return bigint ? bigIntStatsOf(attributes, this.#dev) : statsOf(attributes, this.#dev)
+    const attributes = await this.#tree.stat(at.text, follow, signal)
+    if (!throwIfNoEntry && (attributes === -errno.ENOENT || attributes === -errno.ENOTDIR)) return undefined
+    const found = unwrap(attributes, syscall, at.shown, undefined, signal)
+    return bigint ? bigIntStatsOf(found, this.#dev) : statsOf(found, this.#dev)
   }
 
   statfs(path: PathLike, options?: { bigint?: false }): Promise<StatFs>
@@ -290,10 +298,12 @@ export class ConnectedFs extends EventEmitter<Events> {
         if (typeof attributes === 'number') throw fsError(attributes, 'mkdir', shown)
         if (typeOf(attributes) !== fsConstants.S_IFDIR) throw fsError(missing.length > 0 ? -errno.ENOTDIR : -errno.EEXIST, 'mkdir', shown)
       }
-      const first = error === 0 ? at : missing[0]
+      let first = error === 0 ? at : undefined
       for (const below of missing) {
         const made = await this.#tree.mkdir(below, mode)
         if (made < 0 && made !== -errno.EEXIST) throw fsError(made, 'mkdir', shown)
+        // EEXIST: somebody else has made it meanwhile
+        if (made === 0) first ??= below
       }
       return first === undefined || first.startsWith('/') ? first : posix.resolve('/', first)
     }
