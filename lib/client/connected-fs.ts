@@ -57,6 +57,12 @@ export interface XattrOptions {
   replace?: boolean
 }
 
+interface MayThrow {
+  /** Whether what is not there is an error. Default true. */
+  throwIfNoEntry?: boolean
+}
+type Throws = MayThrow & { throwIfNoEntry?: true }
+
 type Encoded<E> = E extends 'buffer' ? Buffer : string
 
 interface Events {
@@ -235,26 +241,26 @@ export class ConnectedFs extends EventEmitter<Events> {
   }
 
   /** @throws FsError; for what is not there, undefined with `throwIfNoEntry: false` */
-  stat(path: PathLike, options: StatOptions<false> & { throwIfNoEntry: false }): Promise<Stats | undefined>
-  stat(path: PathLike, options: StatOptions<true> & { throwIfNoEntry: false }): Promise<BigIntStats | undefined>
-  stat(path: PathLike, options?: StatOptions<false>): Promise<Stats>
-  stat(path: PathLike, options: StatOptions<true>): Promise<BigIntStats>
-  stat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats>
-  stat(path: PathLike, options: StatOptions & { throwIfNoEntry?: boolean } = {}): Promise<Stats | BigIntStats | undefined> {
+  stat(path: PathLike, options?: StatOptions<false> & Throws): Promise<Stats>
+  stat(path: PathLike, options: StatOptions<true> & Throws): Promise<BigIntStats>
+  stat(path: PathLike, options?: StatOptions & Throws): Promise<Stats | BigIntStats>
+  stat(path: PathLike, options: StatOptions<false> & MayThrow): Promise<Stats | undefined>
+  stat(path: PathLike, options: StatOptions<true> & MayThrow): Promise<BigIntStats | undefined>
+  stat(path: PathLike, options: StatOptions & MayThrow = {}): Promise<Stats | BigIntStats | undefined> {
     return this.#stat(path, true, options, 'stat')
   }
 
   /** The same, of a symbolic link itself. */
-  lstat(path: PathLike, options: StatOptions<false> & { throwIfNoEntry: false }): Promise<Stats | undefined>
-  lstat(path: PathLike, options: StatOptions<true> & { throwIfNoEntry: false }): Promise<BigIntStats | undefined>
-  lstat(path: PathLike, options?: StatOptions<false>): Promise<Stats>
-  lstat(path: PathLike, options: StatOptions<true>): Promise<BigIntStats>
-  lstat(path: PathLike, options?: StatOptions): Promise<Stats | BigIntStats>
-  lstat(path: PathLike, options: StatOptions & { throwIfNoEntry?: boolean } = {}): Promise<Stats | BigIntStats | undefined> {
+  lstat(path: PathLike, options?: StatOptions<false> & Throws): Promise<Stats>
+  lstat(path: PathLike, options: StatOptions<true> & Throws): Promise<BigIntStats>
+  lstat(path: PathLike, options?: StatOptions & Throws): Promise<Stats | BigIntStats>
+  lstat(path: PathLike, options: StatOptions<false> & MayThrow): Promise<Stats | undefined>
+  lstat(path: PathLike, options: StatOptions<true> & MayThrow): Promise<BigIntStats | undefined>
+  lstat(path: PathLike, options: StatOptions & MayThrow = {}): Promise<Stats | BigIntStats | undefined> {
     return this.#stat(path, false, options, 'lstat')
   }
 
-  async #stat(path: PathLike, follow: boolean, { bigint, signal, throwIfNoEntry = true }: StatOptions & { throwIfNoEntry?: boolean }, syscall: string): Promise<Stats | BigIntStats | undefined> {
+  async #stat(path: PathLike, follow: boolean, { bigint, signal, throwIfNoEntry = true }: StatOptions & MayThrow, syscall: string): Promise<Stats | BigIntStats | undefined> {
     const at = pathOf(path)
     const attributes = await this.#tree.stat(at.text, follow, signal)
     if (!throwIfNoEntry && (attributes === -errno.ENOENT || attributes === -errno.ENOTDIR)) return undefined

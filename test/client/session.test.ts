@@ -183,6 +183,27 @@ t.test('two connections cannot have one tag', async t => {
   await withConnected(t, 'emulated', { tag: 'client-test' }, async fs => { t.equal(fs.tag, 'client-test') })
 })
 
+t.test('of several that make one path, each says what it made itself', async t => {
+  await withConnected(t, 'emulated', {}, async fs => {
+    const said = await Promise.all(Array.from({ length: 12 }, () => fs.mkdir('/a/b/c', { recursive: true })))
+    const made = said.filter(path => path !== undefined)
+    t.equal(new Set(made).size, made.length, `nobody says what somebody else made: ${made.join(' ')}`)
+    t.ok(made.includes('/a'), 'somebody made the first')
+    t.ok((await fs.stat('/a/b/c')).isDirectory())
+  })
+})
+
+t.test('stat of what is not there, without an error', async t => {
+  await withConnected(t, 'emulated', {}, async fs => {
+    await fs.writeFile('/f', 'x')
+    t.equal(await fs.stat('/none', { throwIfNoEntry: false }), undefined)
+    t.equal(await fs.lstat('/f/below', { throwIfNoEntry: false, bigint: true }), undefined)
+    t.equal((await fs.stat('/f', { throwIfNoEntry: false }))!.size, 1)
+    await t.rejects(fs.stat('/none', { throwIfNoEntry: true }), { code: 'ENOENT' })
+    await t.rejects(fs.stat(`/${'n'.repeat(256)}`, { throwIfNoEntry: false }), { code: 'ENAMETOOLONG' })
+  })
+})
+
 t.test('another user: permissions are checked here, as by a kernel', { skip: process.getuid!() === 0 ? false : 'not root' }, async t => {
   await withConnected(t, 'emulated', { uid: 1000, gid: 1000, groups: [], umask: 0o022 }, async (fs, shared) => {
     mkdirSync(join(shared, 'closed'), { mode: 0o700 })
