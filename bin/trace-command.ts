@@ -19,6 +19,13 @@ export interface TraceOptions {
   count: number | undefined
 }
 
+/** A mount that cannot be watched says why. */
+interface Refusal { error: string }
+
+function isRefusal(line: TraceLine | Refusal): line is Refusal {
+  return 'error' in line && typeof line.error === 'string'
+}
+
 const UNITS: Record<string, number> = { us: 1, ms: 1000, s: 1_000_000 }
 
 /** @throws UsageError for what is no opcode, no error, no time */
@@ -59,7 +66,8 @@ export async function traceCommand(target: string, options: TraceOptions): Promi
   client.say({ command: 'trace', filter })
   try {
     for (let lines = 0; options.count === undefined || lines < options.count; lines++) {
-      const line = await client.line() as TraceLine
+      const line = await client.line() as TraceLine | Refusal
+      if (isRefusal(line)) throw new UsageError(line.error)
       if (options.json) console.log(JSON.stringify(line))
       else console.log('dropped' in line ? alarm(`… ${line.dropped} left out: too fast for this reader`) : readable(line))
     }

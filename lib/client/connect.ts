@@ -63,12 +63,13 @@ export async function connect(source: string | ServedDevice, options: ConnectOpt
 export interface OpenTree {
   session: Session
   tree: Tree
+  live: LiveTag
   /** Ends the session and gives the tag back. */
   release: () => Promise<void>
 }
 
-/** @throws as `connect` */
-export async function openTree(source: string | ServedDevice, options: ConnectOptions): Promise<OpenTree> {
+/** @param counters where requests are counted, a block of lib/driver/counters.ts @throws as `connect` */
+export async function openTree(source: string | ServedDevice, options: ConnectOptions, counters?: Float64Array): Promise<OpenTree> {
   const asked: ConnectOptions = typeof source === 'string' || source.tag === undefined ? options : { tag: source.tag, ...options }
   const queueSize = asked.queueSize ?? DEFAULT_QUEUE_SIZE
   if (queueSize < 4 || queueSize > 1024 || (queueSize & (queueSize - 1)) !== 0) {
@@ -82,7 +83,7 @@ export async function openTree(source: string | ServedDevice, options: ConnectOp
   try {
     const session = await Session.open(transport, {
       queueSize, pollUs: pollMicroseconds(asked.poll), timeoutMs: mountTimeoutMs(asked.mountTimeout), maxOutstanding,
-      identity: { uid, gid, pid: process.pid }, traceJson: asked.traceJson,
+      identity: { uid, gid, pid: process.pid }, traceJson: asked.traceJson, counters,
     })
     try {
       return await makeTree(session, live, typeof source === 'string' ? source : source.name, { ...asked, uid, gid })
@@ -119,5 +120,5 @@ async function makeTree(session: Session, live: LiveTag, source: string, options
     await session.close()
     live.release()
   }
-  return { session, tree, release }
+  return { session, tree, live, release }
 }

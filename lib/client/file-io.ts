@@ -38,6 +38,7 @@ export class FileIo {
     if (error < 0 || target.length === 0) return error
     const { operations } = this.#tree
     const { maxRead } = operations.session
+    this.file.node.atimeOld = true
     if (target.length <= maxRead) return operations.read(this.file, target, offset, signal)
     return transfer(target.length, maxRead, (at, bytes) => operations.read(this.file, target.subarray(at, at + bytes), offset + at, signal))
   }

@@ -55,7 +55,7 @@ export class NodeAccess {
 
   /** Attributes of a node, as fresh as the device wants them. Only of a regular file is the handle named, as the kernel does. @param force ask the device in any case */
   async attributes(node: Node, file?: OpenFile, signal?: AbortSignal, force = false): Promise<Attributes | number> {
-    if (!force && node.attributesGood) return node.attributes
+    if (!force && node.attributesGood && !node.atimeOld) return node.attributes
     const { version } = this.table
     return this.#updated(node, await this.operations.getattr(node, typeOf(node.attributes) === S_IFREG ? file : undefined, signal), version)
   }

@@ -42,6 +42,8 @@ export class Node implements Reference {
   attributesUntilMs = 0
   /** `NodeTable.version` when this client changed the node last: a reply that was asked for before that is not kept. */
   changedAt = 0
+  /** It was read since: its access time is to be asked for again (fuse_invalidate_atime of Linux). */
+  atimeOld = false
   /** Target of a symbolic link, once it was read and may be kept (CACHE_SYMLINKS). */
   link: Buffer | undefined
   /** Names in a directory that are known. */
@@ -71,6 +73,7 @@ export class Node implements Reference {
     // it never changes, and only one of the replies has it
     if (attributes.ino === this.attributes.ino) attributes.birthtime ??= this.attributes.birthtime
     this.attributes = attributes
+    this.atimeOld = false
     this.attributesUntilMs = this.changedAt <= version ? performance.now() + attrMs : 0
   }
 

@@ -51,6 +51,8 @@ export interface SessionOptions {
   maxOutstanding: number
   identity: Identity
   traceJson: string | undefined
+  /** One block of counters; default: memory of its own. */
+  counters: Float64Array | undefined
 }
 
 interface Events {
@@ -86,7 +88,7 @@ export class Session extends EventEmitter<Events> {
     this.transport = transport
     this.#options = options
     this.#plan = planMemory({ queues: 1, queueSize: options.queueSize, indirectDesc: transport.info.features.indirectDesc, largeBuffers: LARGE_BUFFERS })
-    this.counters = workerCounters(allocateCounters(1), 0)
+    this.counters = options.counters ?? workerCounters(allocateCounters(1), 0)
     this.#trace = options.traceJson === undefined ? undefined : new TraceFile(options.traceJson)
   }
 
@@ -115,6 +117,11 @@ export class Session extends EventEmitter<Events> {
 
   get tag(): string {
     return this.transport.info.tag
+  }
+
+  /** Ring entries. */
+  get queueSize(): number {
+    return this.#options.queueSize
   }
 
   /** Whether the device agreed to a flag of INIT. */

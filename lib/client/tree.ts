@@ -10,7 +10,7 @@ import { NodeAccess } from './node-access.js'
 import { OpenFile } from './open-file.js'
 import type { Changes, Operations } from './operations.js'
 import { MAY_EXEC, MAY_READ, MAY_WRITE, type Permission } from './permission.js'
-import { Last, Walk } from './walk.js'
+import { Last, MAX_PATH_BYTES, Walk } from './walk.js'
 
 const O_NOCTTY = 0o400
 /** What the kernel keeps from the device (fuse_send_open). */
@@ -26,6 +26,8 @@ export class Tree {
   readonly operations: Operations
   readonly table: NodeTable
   readonly permission: Permission
+  /** Bytes of the longest path, without its NUL; more than that is ENAMETOOLONG. */
+  maxPathBytes = MAX_PATH_BYTES
   /** umask(2) of new files. */
   readonly #umask: () => number
 
@@ -47,7 +49,7 @@ export class Tree {
   }
 
   async #walkOnce<T>(use: (walk: Walk) => Promise<T | number>, lookUp: boolean, signal?: AbortSignal): Promise<T | number> {
-    const walk = new Walk(this.access, lookUp, signal)
+    const walk = new Walk(this.access, lookUp, signal, this.maxPathBytes)
     try {
       return await use(walk)
     } finally {
@@ -218,14 +220,19 @@ export class Tree {
   }
 
   link(path: string, newPath: string): Promise<number> {
-    return this.withNode(path, false, node => this.#withParent(newPath, async walk => {
+    return this.withNode<number>(path, false, node => this.linkNode(node, newPath))
+  }
+
+  /** linkat(2) with AT_EMPTY_PATH. */
+  linkNode(node: Node, newPath: string): Promise<number> {
+    return this.#withParent(newPath, async walk => {
       const error = await this.#mayCreate(walk, false)
       if (error < 0) return error
       if (node.isDirectory) return -errno.EPERM
       const reply = await this.operations.link(node, walk.directory, walk.name)
       node.changed()
       return this.#made(walk, typeOf(node.attributes), () => Promise.resolve(reply))
-    }))
+    })
   }
 
   /**
@@ -312,7 +319,7 @@ export class Tree {
       if ((flags & TMPFILE_BIT) !== 0) return this.#openTemporary(walk, path, flags, mode)
       if ((flags & O_CREAT) !== 0) return this.#openOrCreate(walk, path, flags, mode, signal)
       const error = await walk.toNode(path, (flags & O_NOFOLLOW) === 0)
-      return error < 0 ? error : this.#openNode(walk.node, flags, signal)
+      return error < 0 ? error : this.openNode(walk.node, flags, signal)
     }, signal)
   }
 
@@ -331,7 +338,7 @@ export class Tree {
       }
       error = await walk.enter(node, (flags & O_NOFOLLOW) === 0)
       if (error < 0) return error
-      if (error === 0) return walk.node.isDirectory ? -errno.EISDIR : this.#openNode(walk.node, flags, signal)
+      if (error === 0) return walk.node.isDirectory ? -errno.EISDIR : this.openNode(walk.node, flags, signal)
     }
   }
 
@@ -383,7 +390,7 @@ export class Tree {
   }
 
   /** Opens what is there (may_open of Linux). */
-  async #openNode(node: Node, flags: number, signal?: AbortSignal): Promise<OpenFile | number> {
+  async openNode(node: Node, flags: number, signal?: AbortSignal): Promise<OpenFile | number> {
     const access = flags & O_ACCMODE
     const writes = access !== O_RDONLY || (flags & O_TRUNC) !== 0
     switch (typeOf(node.attributes)) {

@@ -14,7 +14,7 @@ import type { NodeAccess } from './node-access.js'
 /** MAXSYMLINKS */
 const MAX_LINKS = 40
 /** PATH_MAX with its NUL. */
-const MAX_PATH_BYTES = 4095
+export const MAX_PATH_BYTES = 4095
 /** FUSE_NAME_MAX; a device may allow less. */
 const MAX_NAME_BYTES = 1024
 
@@ -38,6 +38,7 @@ export class Walk {
   readonly #access: NodeAccess
   readonly #lookUp: boolean
   readonly #signal: AbortSignal | undefined
+  readonly #maxPathBytes: number
   /** From the root to where the walk stands; all held. */
   readonly #stack: Node[]
   readonly #names: string[] = []
@@ -45,8 +46,9 @@ export class Walk {
   #left: string[] = []
   #links = 0
 
-  /** @param lookUp believe no name that was looked up before */
-  constructor(access: NodeAccess, lookUp = false, signal?: AbortSignal) {
+  /** @param lookUp believe no name that was looked up before @param maxPathBytes of a path, with no NUL */
+  constructor(access: NodeAccess, lookUp = false, signal?: AbortSignal, maxPathBytes = MAX_PATH_BYTES) {
+    this.#maxPathBytes = maxPathBytes
     this.#access = access
     this.#lookUp = lookUp
     this.#signal = signal
@@ -79,7 +81,8 @@ export class Walk {
   }
 
   #push(path: string): number {
-    if (path.length > MAX_PATH_BYTES || (path.length > MAX_PATH_BYTES / 3 && Buffer.byteLength(path) > MAX_PATH_BYTES)) return -errno.ENAMETOOLONG
+    const most = this.#maxPathBytes
+    if (path.length > most || (path.length > most / 3 && Buffer.byteLength(path) > most)) return -errno.ENAMETOOLONG
     if (path === '') return -errno.ENOENT
     const components = path.split(SEVERAL_SLASHES)
     if (components[0] === '') this.#toRoot()

@@ -19,12 +19,12 @@ export function allocateCounters(workers: number): SharedArrayBuffer {
   return new SharedArrayBuffer(workers * Counter.SIZE * 8)
 }
 
-export function workerCounters(shared: SharedArrayBuffer, worker: number): Float64Array {
+export function workerCounters(shared: ArrayBufferLike, worker: number): Float64Array {
   return new Float64Array(shared, worker * Counter.SIZE * 8, Counter.SIZE)
 }
 
 /** Sum of one counter over the workers. */
-export function sumCounter(shared: SharedArrayBuffer, counter: number): number {
+export function sumCounter(shared: ArrayBufferLike, counter: number): number {
   const all = new Float64Array(shared)
   let sum = 0
   for (let at = counter; at < all.length; at += Counter.SIZE) sum += all[at]!

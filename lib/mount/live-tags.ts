@@ -94,9 +94,9 @@ export class LiveTag {
     }
   }
 
-  /** Says what is mounted, for those who look. */
-  describe(mount: Omit<LiveMount, 'id' | 'tag' | 'pid'>): void {
-    this.#described = { id: randomUUID(), tag: this.tag, pid: process.pid, ...mount }
+  /** Says what is mounted, for those who look. @param pid of the process to turn to */
+  describe(mount: Omit<LiveMount, 'id' | 'tag' | 'pid'>, pid = process.pid): void {
+    this.#described = { id: randomUUID(), tag: this.tag, pid, ...mount }
     if (this.#unmounted) this.#described.connection = -1
     this.#write(this.#described)
   }

@@ -18,7 +18,7 @@ export interface MountStats {
 const COUNTERS = (Object.keys(Counter) as (keyof typeof Counter)[]).filter((name): name is CounterName => name !== 'OPCODES' && name !== 'SIZE')
 
 /** @param latencies where they are counted, if they are */
-export function readStats(counters: SharedArrayBuffer, queues: number, latencies: SharedArrayBuffer | undefined): MountStats {
+export function readStats(counters: ArrayBufferLike, queues: number, latencies: SharedArrayBuffer | undefined): MountStats {
   const found = latencies ? readLatencies(latencies) : new Map<number, LatencyCounts>()
   const opcodes: [string, number][] = opcodeRows.map(({ opcode, name }) => [name, sumCounter(counters, Counter.OPCODES + opcode)])
   // the largest of them, not their sum

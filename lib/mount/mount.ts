@@ -1,5 +1,4 @@
 /** A host mount of a virtio-fs device: set-up, and the ways it ends. */
-import { EventEmitter } from 'node:events'
 import type { FaultControl } from '../device/faults.js'
 import type { ServedDevice } from '../device/serve.js'
 import { errno, UsageError } from '../errors.js'
@@ -12,6 +11,7 @@ import { AuditLog } from './audit.js'
 import { KernelMount, unmountError, type HostMount } from './dev-fuse.js'
 import { type GivenMount, givenFd, givenNotices, takeGivenFd } from './given-fd.js'
 import { watchIdle } from './idle.js'
+import { Mount, type UnmountOptions } from './live-mount.js'
 import type { MountStatus } from './mount-status.js'
 import { type MountStats, readStats } from './mount-stats.js'
 import { readMounts } from './mountinfo.js'
@@ -20,7 +20,9 @@ import { pollMicroseconds, mountTimeoutMs, type MountOptions } from './options.j
 import { claimDevice } from './claim.js'
 import type { LiveTag } from './live-tags.js'
 import { type ObservedRequest, type RequestFilter, RequestObserver } from './request-observer.js'
-import { parseSource, type Source } from './source.js'
+import { backendName, parseSource } from './source.js'
+
+export { Mount, type UnmountOptions } from './live-mount.js'
 
 export interface MountRequest {
   /** A directory, `unix:PATH`, a socket, or a tag with `options.socket`. */
@@ -36,33 +38,15 @@ export interface ServedMountRequest extends Omit<MountRequest, 'source'> {
   source: ServedDevice
 }
 
-export interface UnmountOptions {
-  /** Detach now and end when the last user is gone, instead of failing with EBUSY. */
-  lazy?: boolean
-  /** Abort what is in use: its users get errors. */
-  abort?: boolean
-}
-
 const DEFAULT_QUEUE_SIZE = 128
 /** Of a device behind a long line, which is full only with many large requests in flight. */
 const REMOTE_LARGE_BUFFERS = 64
 
-interface Events {
-  /** The device is gone; the mount answers ENOTCONN until it is unmounted. */
-  gone: [reason: string]
-  /** `idleTimeout` has passed without a request, and it is being unmounted. */
-  idle: []
-  /** Something that was asked for cannot be done any more, such as the audit log; or a line of what carries a remote device. */
-  trouble: [message: string]
-}
-
-/** A live mount. */
-export class Mount extends EventEmitter<Events> {
-  /** What cannot be done here, one line each: without root, on such a kernel or file system. */
+/** A mount whose requests come from /dev/fuse, of this process. */
+export class KernelSideMount extends Mount {
   readonly notices: readonly string[]
   readonly source: string
   readonly mountpoint: string
-  /** Resolves once the mount has ended, whoever unmounted it, and everything is freed. */
   readonly closed: Promise<void>
   readonly #fs: VirtioFs
   readonly #kernel: HostMount
@@ -96,12 +80,10 @@ export class Mount extends EventEmitter<Events> {
     void this.closed.finally(stop)
   }
 
-  /** virtio-fs tag of the device. */
   get tag(): string {
     return this.#fs.tag
   }
 
-  /** How it is at this moment. */
   status(): MountStatus {
     const { info } = this.#fs.transport
     const { connection } = this.#kernel
@@ -118,41 +100,27 @@ export class Mount extends EventEmitter<Events> {
     }
   }
 
-  /** Its counters at this moment. @param latencies of `time` */
   stats(latencies?: SharedArrayBuffer): MountStats {
     return readStats(this.#fs.counters, this.#fs.queues, latencies)
   }
 
-  /** Counts the latencies of requests until that is stopped: about 100 ns each. */
   time(): { latencies: SharedArrayBuffer, stop: () => void } {
     return this.#observer.time()
   }
 
-  /**
-   * Calls `told` for each request that ends, until it is stopped. While somebody watches, requests
-   * take some microseconds longer.
-   *
-   * @returns stops it
-   */
   watch(filter: RequestFilter, told: (request: ObservedRequest) => void): () => void {
     return this.#observer.watch(filter, told)
   }
 
-  /**
-   * What the device does wrong on demand.
-   * @throws UsageError when it was mounted without `faults`
-   */
   get faults(): FaultControl {
     if (!this.#faults) throw new UsageError(`${this.mountpoint} has no faults on demand: it was mounted without them, or is not an emulated device`)
     return this.#faults
   }
 
-  /** The device's answer to FUSE_INIT. */
   get init(): InitAnswer {
     return this.#fs.init!
   }
 
-  /** Why the device is gone, or ''. */
   get gone(): string {
     return this.#fs.gone
   }
@@ -165,11 +133,6 @@ export class Mount extends EventEmitter<Events> {
     this.#kernel.close()
   }
 
-  /**
-   * Unmounts and waits until everything is freed: drains, sends FUSE_DESTROY, stops the device.
-   *
-   * @throws SyscallError EBUSY while the mount is in use, unless `lazy` or `abort`
-   */
   async unmount(options: UnmountOptions = {}): Promise<void> {
     if (this.#kernel.mounted) {
       if (options.abort) this.#kernel.abort()
@@ -180,19 +143,13 @@ export class Mount extends EventEmitter<Events> {
     await this.closed
   }
 
-  /** Aborts the connection, for a mount that was detached and whose users do not go. */
   abort(): void {
     this.#kernel.abort()
   }
 
-  /** Ends the session and leaves the mount behind, where there is no right to unmount it: it answers ENOTCONN. */
   async abandon(): Promise<void> {
     this.#fs.abandon()
     await this.closed
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.unmount({ lazy: true })
   }
 }
 
@@ -208,18 +165,15 @@ function checkRights(options: MountOptions, given: GivenMount | undefined): { al
   return { allowOther: options.allowOther ?? root, defaultPermissions: options.defaultPermissions ?? true }
 }
 
-function backendName({ kind }: Source, { backend }: MountOptions): string {
-  if (kind === 'directory') return backend ?? 'emulated'
-  return kind === 'socket' ? 'vhost-user' : kind === 'remote' ? 'relay' : 'served'
-}
-
 /**
  * Mounts a virtio-fs device on the host. The mount is usable when this resolves, also by
  * synchronous calls of this process: requests are served by threads of their own.
  *
  * @throws UsageError, SyscallError, ProtocolError, PeerGoneError; nothing is left behind then
  */
-export async function mount({ source: from, mountpoint, options: asked = {}, faults }: MountRequest | ServedMountRequest): Promise<Mount> {
+export async function mount(request: MountRequest | ServedMountRequest): Promise<Mount> {
+  if (request.options?.via === 'fuse-native') return await (await import('../fuse-native/fuse-native-mount.js')).mountByFuseNative(request)
+  const { source: from, mountpoint, options: asked = {}, faults } = request
   const source = typeof from === 'string' ? from : from.name
   const options = typeof from === 'string' || from.tag === undefined ? asked : { tag: from.tag, ...asked }
   const parsed = parseSource(from, options)
@@ -303,7 +257,7 @@ export async function mountDevice({ source, backend, transport, live, worker, ne
   fs.once('unmounted', () => live.unmounted())
   fs.once('ended', () => live.release())
   const observer = new RequestObserver(fs)
-  let mounted: Mount | undefined
+  let mounted: KernelSideMount | undefined
   let kernel: HostMount
   try {
     if (audit !== undefined) startAudit(audit, fs, observer, message => mounted?.emit('trouble', message))
@@ -318,7 +272,7 @@ export async function mountDevice({ source, backend, transport, live, worker, ne
     live.describe({ source, mountpoint: kernel.mountpoint, connection: kernel.connection })
     const notices = [...transport.notices ?? [], ...given]
     if (init.passthrough && !fs.init!.flags.includes('PASSTHROUGH')) notices.push('this kernel has no FUSE passthrough: option direct has no effect')
-    mounted = new Mount(source, fs, kernel, notices, backend, observer, faults)
+    mounted = new KernelSideMount(source, fs, kernel, notices, backend, observer, faults)
     transport.onSaid = line => mounted!.emit('trouble', line)
     if (idleTimeout !== undefined) mounted.endWhenIdle(idleTimeout * 1000)
     return mounted

@@ -25,6 +25,8 @@ export interface MountOptions {
   rsh?: string
   /** The command that serves at the far end. Default `virtiofs-bridge`. */
   relayCommand?: string
+  /** How its requests come: from /dev/fuse, or by paths through the package fuse-native (libfuse 2). Default `kernel`. */
+  via?: 'kernel' | 'fuse-native'
   /** Request queues; capped by the device. Default 1. */
   queues?: number
   /** Entries of a ring: a power of two from 4 to 1024. Default 128. */
@@ -151,6 +153,7 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'sandbox', key: 'sandbox', value: 'MODE', choices: ['none', 'chroot', 'namespace'], help: 'its sandbox (default: namespace)' },
   { name: 'rsh', key: 'rsh', value: 'COMMAND', parse: words, help: 'what reaches the host of ssh://, with its arguments (default: ssh)' },
   { name: 'relay_command', key: 'relayCommand', value: 'COMMAND', help: 'virtiofs-bridge at the far end of ssh:// (default: virtiofs-bridge)' },
+  { name: 'via', key: 'via', value: 'WAY', choices: ['kernel', 'fuse-native'], help: 'how requests come: kernel (default), or fuse-native, see below' },
   { name: 'queues', key: 'queues', value: 'N', parse: positiveInteger, help: 'request queues, each with a thread of its own (default: 1; capped by the device)' },
   { name: 'queue_size', key: 'queueSize', value: 'N', parse: positiveInteger, help: 'ring entries: a power of two from 4 to 1024 (default: 128)' },
   { name: 'poll', key: 'poll', value: 'auto|off|USEC', parse: poll, help: 'how long to poll before sleeping (default: auto, at most 200 microseconds)' },

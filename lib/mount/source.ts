@@ -60,3 +60,9 @@ export function parseSource(source: string | ServedDevice, options: MountOptions
   if (!stat.isDirectory()) throw new UsageError(`source ${source} is neither a directory nor a socket`, 'ENOTDIR')
   return { kind: 'directory', path, tag: given ?? defaultTag(path) }
 }
+
+/** What serves a source, for people. */
+export function backendName({ kind }: Source, { backend }: MountOptions): string {
+  if (kind === 'directory') return backend ?? 'emulated'
+  return kind === 'socket' ? 'vhost-user' : kind === 'remote' ? 'relay' : 'served'
+}

@@ -81,7 +81,7 @@ export async function withMount<T>(source: string | ServedDevice, options: Mount
 export async function withMount<T>(source: string | ServedDevice, ...rest: [MountBody<T>] | [MountOptions, MountBody<T>]): Promise<T> {
   const [options, body] = rest.length === 1 ? [{}, rest[0]] : rest
   const { kind } = parseSource(source, options)
-  const ours = kind === 'served' || (kind === 'directory' && options.backend === undefined)
+  const ours = options.via !== 'fuse-native' && (kind === 'served' || (kind === 'directory' && options.backend === undefined))
   const dir = mkdtempSync(join(tmpdir(), 'virtiofs-bridge-'))
   const guard = startGuard(dir)
   try {

@@ -62,6 +62,20 @@ export function bindAsync(prototype: string): (...args: (number | string | null)
   })
 }
 
+/**
+ * Binds a C function that is only known by its address.
+ * @param prototype such as `int fill(uintptr_t, int64_t)`
+ */
+export function bindAddress(prototype: string): (address: number, ...args: (number | Uint8Array)[]) => number {
+  const type = koffi.proto(prototype)
+  return (address, ...args) => koffi.call(BigInt(address), type, ...args) as number
+}
+
+/** Loads a shared library so that whatever is loaded later finds its symbols. @throws Error with what the linker says */
+export function loadGlobally(path: string): void {
+  koffi.load(path, { global: true })
+}
+
 /** An ArrayBuffer over raw memory. Reading it after the memory was unmapped crashes the process. */
 export function viewMemory(address: number, lengthBytes: number): ArrayBuffer {
   return koffi.view(address, lengthBytes) as ArrayBuffer

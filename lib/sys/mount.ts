@@ -33,8 +33,13 @@ const FD_CLOEXEC = 1
 
 /** Makes an inherited /dev/fuse like one that `openFuse` has opened. @throws SyscallError */
 export function takeOver(fuseFd: number): void {
-  check(result(c_fcntl(fuseFd, F_SETFD, FD_CLOEXEC)), 'fcntl', 'F_SETFD')
+  closeOnExec(fuseFd)
   check(result(c_fcntl(fuseFd, F_SETFL, O_NONBLOCK)), 'fcntl', 'F_SETFL')
+}
+
+/** Keeps a descriptor from children. @throws SyscallError */
+export function closeOnExec(fd: number): void {
+  check(result(c_fcntl(fd, F_SETFD, FD_CLOEXEC)), 'fcntl', 'F_SETFD')
 }
 
 /** A further descriptor of a mounted connection: what is read from it is answered on it. @throws SyscallError */

@@ -1,8 +1,9 @@
 /** The calling thread, as the kernel sees it. */
-import { bind, result } from './libc.js'
+import { bind, bindAsync, result } from './libc.js'
 import { scratch } from './memory.js'
 
 const c_gettid = bind('int gettid()')
+const c_pthread_join = bindAsync('int pthread_join(uintptr_t, uintptr_t)')
 
 const c_prctl = bind('int prctl(int, uintptr_t)')
 const PR_SET_NAME = 15
@@ -18,4 +19,9 @@ export function nameThread(name: string): void {
 /** Thread id: what FAN_REPORT_TID reports. */
 export function threadId(): number {
   return result(c_gettid())
+}
+
+/** Resolves when another thread has ended. It takes a thread of the pool until then, and may be asked for once. @param thread a pthread_t */
+export function threadEnded(thread: number): Promise<number> {
+  return c_pthread_join(thread, 0)
 }

@@ -13,7 +13,7 @@ import { WorkerHandle } from '../../lib/driver/worker-handle.js'
 import { defaultOptions, type PassthroughOptions } from '../../lib/device/passthrough/options.js'
 import { closePassthrough, openPassthrough, type PassthroughShared } from '../../lib/device/passthrough/shared.js'
 import { KernelMount } from '../../lib/mount/dev-fuse.js'
-import { Mount } from '../../lib/mount/mount.js'
+import { KernelSideMount } from '../../lib/mount/mount.js'
 import { within } from './program.js'
 import { clearMount } from './stuck.js'
 
@@ -50,7 +50,7 @@ export class Bench {
 export { EmulatedTransport }
 
 export interface DriverMount {
-  mount: Mount
+  mount: KernelSideMount
   fs: VirtioFs
 }
 
@@ -61,7 +61,7 @@ export async function mountDevice(transport: Transport, dir: string, { queues = 
   try {
     kernel = await KernelMount.mount({ source: 'test', mountpoint: dir, mode: 0o40755, flags: 0, allowOther: true, defaultPermissions: true }, fs.queues)
     await fs.start(kernel, { defaultPermissions: true, passthrough: false })
-    return { mount: new Mount('test', fs, kernel, []), fs }
+    return { mount: new KernelSideMount('test', fs, kernel, []), fs }
   } catch (error) {
     await kernel?.unmount(true)
     await fs.killSb()

@@ -21,7 +21,7 @@ t.test('nothing given: nothing set', async t => {
 
 t.test('every option of the table, by an example of it', async t => {
   const examples: Record<string, [text: string, key: string, value: unknown]> = {
-    tag: ['tag=myfs', 'tag', 'myfs'], socket: ['socket=/run/a b.sock', 'socket', '/run/a b.sock'], backend: ['backend=virtiofsd', 'backend', 'virtiofsd'],
+    tag: ['tag=myfs', 'tag', 'myfs'], socket: ['socket=/run/a b.sock', 'socket', '/run/a b.sock'], backend: ['backend=virtiofsd', 'backend', 'virtiofsd'], via: ['via=fuse-native', 'via', 'fuse-native'],
     virtiofsd: ['virtiofsd=/opt/v', 'virtiofsd', '/opt/v'], sandbox: ['sandbox=chroot', 'sandbox', 'chroot'], rsh: ['rsh=ssh -i key', 'rsh', 'ssh -i key'],
     relay_command: ['relay_command=sudo vb', 'relayCommand', 'sudo vb'], queues: ['queues=4', 'queues', 4],
     queue_size: ['queue_size=1024', 'queueSize', 1024], poll: ['poll=50', 'poll', 50], cache: ['cache=never', 'cache', 'never'],

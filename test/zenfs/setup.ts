@@ -46,12 +46,21 @@ const byHost = Object.fromEntries(['accessSync', 'appendFileSync', 'chmodSync', 
     return (nodeFs as unknown as Record<string, (...args: unknown[]) => unknown>)[name]!(...args)
   }]))
 
+/** Node 20 cuts times to microseconds, and so takes a whole millisecond from some dates: half a microsecond keeps them. */
+function utimesSync(path: string, atime: Date | number, mtime: Date | number): void {
+  const seconds = (time: Date | number): number => (typeof time === 'number' ? time : time.getTime() / 1000) + 5e-7
+  nodeFs.utimesSync(join(directory, path), seconds(atime), seconds(mtime))
+}
+
 /** Node 20 has none. */
 const errors = Error as unknown as { isError?: (value: unknown) => boolean }
 errors.isError ??= value => value instanceof Error
 
 export const fs = {
   ...byHost,
+  utimesSync,
+  /** Called with a wrong descriptor only. */
+  futimesSync: nodeFs.futimesSync,
   /** As asynchronous tests use it: made synchronously, read asynchronously. */
   opendirSync: (path: string) => {
     const opened = connected.opendir(path)

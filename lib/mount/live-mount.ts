@@ -1,0 +1,79 @@
+/** What a live mount can do, whichever way its requests come. */
+import { EventEmitter } from 'node:events'
+import type { FaultControl } from '../device/faults.js'
+import type { InitAnswer } from '../fuse/init.js'
+import type { MountStats } from './mount-stats.js'
+import type { MountStatus } from './mount-status.js'
+import type { ObservedRequest, RequestFilter } from './request-observer.js'
+
+export interface UnmountOptions {
+  /** Detach now and end when the last user is gone, instead of failing with EBUSY. */
+  lazy?: boolean
+  /** Abort what is in use: its users get errors. */
+  abort?: boolean
+}
+
+interface Events {
+  /** The device is gone; the mount answers ENOTCONN until it is unmounted. */
+  gone: [reason: string]
+  /** `idleTimeout` has passed without a request, and it is being unmounted. */
+  idle: []
+  /** Something that was asked for cannot be done any more, such as the audit log; or a line of what carries a remote device. */
+  trouble: [message: string]
+}
+
+/** A live mount. */
+export abstract class Mount extends EventEmitter<Events> {
+  abstract readonly source: string
+  abstract readonly mountpoint: string
+  /** What cannot be done here, one line each: without root, on such a kernel or file system. */
+  abstract readonly notices: readonly string[]
+  /** Resolves once the mount has ended, whoever unmounted it, and everything is freed. */
+  abstract readonly closed: Promise<void>
+  /** virtio-fs tag of the device. */
+  abstract get tag(): string
+  /**
+   * What the device does wrong on demand.
+   * @throws UsageError when it was mounted without `faults`
+   */
+  abstract get faults(): FaultControl
+  /** The device's answer to FUSE_INIT. */
+  abstract get init(): InitAnswer
+  /** Why the device is gone, or ''. */
+  abstract get gone(): string
+
+  /** How it is at this moment. */
+  abstract status(): MountStatus
+
+  /** Its counters at this moment. @param latencies of `time` */
+  abstract stats(latencies?: SharedArrayBuffer): MountStats
+
+  /** Counts the latencies of requests until that is stopped: about 100 ns each. */
+  abstract time(): { latencies: SharedArrayBuffer | undefined, stop: () => void }
+
+  /**
+   * Calls `told` for each request that ends, until it is stopped. While somebody watches, requests
+   * take some microseconds longer.
+   *
+   * @returns stops it
+   * @throws UsageError with `via: 'fuse-native'`
+   */
+  abstract watch(filter: RequestFilter, told: (request: ObservedRequest) => void): () => void
+
+  /**
+   * Unmounts and waits until everything is freed: drains, sends FUSE_DESTROY, stops the device.
+   *
+   * @throws SyscallError EBUSY while the mount is in use, unless `lazy` or `abort`
+   */
+  abstract unmount(options?: UnmountOptions): Promise<void>
+
+  /** Aborts the connection, for a mount that was detached and whose users do not go. */
+  abstract abort(): void
+
+  /** Ends the session and leaves the mount behind, where there is no right to unmount it: it answers ENOTCONN. */
+  abstract abandon(): Promise<void>
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.unmount({ lazy: true })
+  }
+}
