@@ -16,7 +16,8 @@ import { DIRECTORY, FILE, HandleFlag } from './handle-table.js'
 import { Flag } from './inode-record.js'
 import { Negotiated } from './layout.js'
 import { MountKind } from './mount-table.js'
-import { enterCaller, leaveCaller, pinDirectory, readNewName, replyEntry } from './namespace.js'
+import { enterCaller, leaveCaller, readNewName } from './making.js'
+import { pinDirectory, replyEntry } from './namespace.js'
 import type { Volume } from './volume.js'
 
 /** Flags of a request that are passed on; O_NOATIME, O_NOFOLLOW, O_PATH and the like are not. */

@@ -12,11 +12,13 @@ import * as fileRanges from './file-ranges.js'
 import { destroy, init } from './init.js'
 import { Head } from './layout.js'
 import { acquire, release } from './mutex.js'
+import * as making from './making.js'
 import { MountKind } from './mount-table.js'
 import * as namespace from './namespace.js'
 import * as openFiles from './open-files.js'
 import type { Operation } from './operation.js'
 import type { PassthroughShared } from './shared.js'
+import * as renames from './renames.js'
 import { SlowOperations } from './slow-operations.js'
 import { Volume } from './volume.js'
 import * as xattrs from './xattrs.js'
@@ -30,13 +32,13 @@ const operations: Partial<Record<number, Operation>> = {
   [Op.GETATTR]: attributes.getattr,
   [Op.SETATTR]: attributes.setattr,
   [Op.READLINK]: namespace.readlink,
-  [Op.SYMLINK]: namespace.symlink,
-  [Op.MKNOD]: namespace.mknod,
-  [Op.MKDIR]: namespace.mkdir,
+  [Op.SYMLINK]: making.symlink,
+  [Op.MKNOD]: making.mknod,
+  [Op.MKDIR]: making.mkdir,
   [Op.UNLINK]: namespace.unlink,
   [Op.RMDIR]: namespace.rmdir,
-  [Op.RENAME]: namespace.rename,
-  [Op.LINK]: namespace.link,
+  [Op.RENAME]: renames.rename,
+  [Op.LINK]: making.link,
   [Op.OPEN]: openFiles.open,
   [Op.READ]: fileData.read,
   [Op.WRITE]: fileData.write,
@@ -61,7 +63,7 @@ const operations: Partial<Record<number, Operation>> = {
   [Op.BATCH_FORGET]: namespace.batchForget,
   [Op.FALLOCATE]: fileRanges.fallocateFile,
   [Op.READDIRPLUS]: entries.readdirplus,
-  [Op.RENAME2]: namespace.rename2,
+  [Op.RENAME2]: renames.rename2,
   [Op.LSEEK]: fileRanges.lseekFile,
   [Op.COPY_FILE_RANGE]: fileRanges.copyRange,
   [Op.SYNCFS]: attributes.syncFileSystem,

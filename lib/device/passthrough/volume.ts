@@ -5,7 +5,7 @@
 import { errno } from '../../errors.js'
 import {
   AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW, FS_CASEFOLD_FL, inodeFlags, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, openat,
-  openByHandleAt, S_IFDIR, statx,
+  openByHandleAt, statx,
 } from '../../sys/file.js'
 import { BackingWindow } from '../../sys/backing.js'
 import { close } from '../../sys/io.js'
@@ -13,21 +13,21 @@ import { scratch, viewRegion, type Region } from '../../sys/memory.js'
 import { BackingFiles } from './backing-files.js'
 import { Caller } from './caller.js'
 import { FdCache } from './fd-cache.js'
-import { HandleBuffer, MountProbe } from './file-handles.js'
 import { HandleTable } from './handle-table.js'
 import type { Ids } from './id-map.js'
 import { Flag } from './inode-record.js'
 import { InodeTable } from './inode-table.js'
 import { Head, RECORD_WORDS } from './layout.js'
-import { MountKind, MountTable, NO_HANDLES, UNKNOWN_MOUNT } from './mount-table.js'
+import { MountKind, MountTable } from './mount-table.js'
+import { InodeFinder } from './inode-finder.js'
 import { NameFilter } from './name-filter.js'
 import { NameBuffer, pathBuffer, ProcPath } from './names.js'
 import { cacheRules, idsOf, type CacheRules, type PassthroughOptions } from './options.js'
 import type { PassthroughShared } from './shared.js'
+import { Removal } from './removal.js'
 import { Space } from './space.js'
 import { StatBuffer, STAT_MASK } from './stat-buffer.js'
 import { ThreadIds } from './thread-ids.js'
-import { watchMount } from './watch.js'
 import { XattrMap } from './xattr-map.js'
 
 const NAME_FLAGS = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT
@@ -68,13 +68,13 @@ export class Volume {
   readonly dirents: Region = scratch(DIRENT_BYTES)
   /** With `direct`. */
   readonly backing: BackingFiles | undefined
-  readonly #cache: FdCache
-  readonly #handle = new HandleBuffer()
+  readonly cache: FdCache
+  readonly #finder: InodeFinder
+  readonly removal: Removal
   /** A name read back from an inode record. */
   readonly #found: Region = scratch(RECORD_WORDS * 4)
-  readonly #probe: MountProbe
-  readonly #keptLimit: number
-  readonly #fanotifyFd: number
+  /** Most descriptors that stay open for inodes without a name. */
+  readonly keptLimit: number
   readonly #threads: ThreadIds | undefined
 
   /**
@@ -96,12 +96,12 @@ export class Volume {
     this.handles = new HandleTable(this.words, shared.layout)
     this.mounts = new MountTable(this.words, shared.layout)
     if (shared.options.direct && windowFd >= 0) this.backing = new BackingFiles(this.words, this.inodes, this.mounts, new BackingWindow(windowFd))
-    this.#cache = new FdCache(this.words, shared.layout, this.inodes)
+    this.cache = new FdCache(this.words, shared.layout, this.inodes)
     this.procFd = shared.procFd
-    this.#probe = new MountProbe(shared.procFd)
-    this.#keptLimit = shared.keptLimit
+    this.keptLimit = shared.keptLimit
     this.coherent = shared.fanotifyFd >= 0
-    this.#fanotifyFd = shared.fanotifyFd
+    this.#finder = new InodeFinder(this, shared)
+    this.removal = new Removal(this)
     if (this.coherent) {
       this.#threads = new ThreadIds(this.words)
       this.#threads.enter()
@@ -136,7 +136,7 @@ export class Volume {
 
   /** Whether a call that got this error may be made again: it lacked descriptors and some were closed. */
   #mayRetry(error: number): boolean {
-    return (error === -errno.EMFILE || error === -errno.ENFILE) && this.#cache.shrink()
+    return (error === -errno.EMFILE || error === -errno.ENFILE) && this.cache.shrink()
   }
 
   /** openat that makes room for its descriptor. */
@@ -183,7 +183,7 @@ export class Volume {
     const verified = this.#verify(index, fd)
     if (verified < 0) return verified
     if (this.inodes.publishFd(index, fd)) {
-      this.#cache.enter(index)
+      this.cache.enter(index)
       return fd
     }
     close(fd)
@@ -271,181 +271,19 @@ export class Volume {
     return true
   }
 
-  /**
-   * Looks a name up and counts one lookup of its inode. Leaves its attributes in `stat`.
-   * @param parent node id of the directory
-   * @param name memory that has the name, NUL-terminated, at `nameAt`
-   * @returns its index, or −errno
-   */
+  /** See InodeFinder. */
   lookup(parent: number, dirFd: number, name: Region, nameAt = 0): number {
-    if (this.filter?.hides(name.bytes, nameAt)) return -errno.ENOENT
-    const failed = this.statName(dirFd, name.address + nameAt)
-    if (failed < 0) return failed
-    if (this.filter !== undefined && this.stat.type !== S_IFDIR && this.filter.refuses(name.bytes, nameAt)) return -errno.ENOENT
-    const index = this.inodes.claim(this.stat)
-    if (index !== 0) return index
-    const learnt = this.#learn(dirFd, name.address + nameAt, 0, parent, name.bytes, nameAt)
-    return this.coherent && learnt > 0 && this.inodes.created ? this.#again(learnt, dirFd, name.address + nameAt) : learnt
+    return this.#finder.lookup(parent, dirFd, name, nameAt)
   }
 
-  /**
-   * A change between statx and the moment from which the record could be found was told to nobody:
-   * looks once more. Leaves the attributes in `stat`.
-   */
-  #again(index: number, dirFd: number, name: number): number {
-    const failed = this.statName(dirFd, name)
-    if (failed === 0 && this.inodes.matches(index, this.stat)) return index
-    this.inodes.forgetIndex(index, 1)
-    return failed < 0 ? failed : -errno.ESTALE
-  }
-
-  /**
-   * Counts one lookup of the inode behind a descriptor. Leaves its attributes in `stat`.
-   * @param name of it in the directory `parent`, if it has one
-   */
+  /** See InodeFinder. */
   adopt(fd: number, parent: number, name: Region | undefined): number {
-    const failed = this.statFd(fd)
-    const index = failed < 0 ? failed : this.#learn(fd, this.empty, AT_EMPTY_PATH, parent, name?.bytes, 0)
-    if (this.coherent && index > 0 && this.inodes.created) this.statFd(fd)
-    return index
+    return this.#finder.adopt(fd, parent, name)
   }
 
-  #learn(dirFd: number, path: number, flags: number, parent: number, name: Uint8Array | undefined, nameAt: number): number {
-    let mountFd = this.mounts.fd(this.stat.mountId)
-    if (mountFd === UNKNOWN_MOUNT) {
-      mountFd = this.#learnMount(dirFd, path, flags)
-      if (mountFd < 0 && mountFd !== NO_HANDLES) return mountFd
-    }
-    if (mountFd >= 0) {
-      const failed = this.#handle.take(dirFd, path, flags)
-      if (failed === 0) {
-        const index = this.inodes.insertHandle(this.stat, this.#handle.words, flags === AT_EMPTY_PATH)
-        if (this.coherent && index > 0 && this.inodes.created && (this.mounts.kind(this.stat.mountId) & MountKind.WATCHED) !== 0) this.inodes.setFlags(index, Flag.WATCHED)
-        return index
-      }
-      if (failed !== -errno.EOPNOTSUPP) return failed
-    }
-    return this.#learnByFd(dirFd, path, flags, parent, name, nameAt)
-  }
-
-  /** O_PATH descriptor of a name, or of a descriptor; `stat` is of it then. */
-  #openPath(dirFd: number, name: number, flags: number): number {
-    const fd = flags === AT_EMPTY_PATH ? this.reopen(dirFd, O_PATH) : this.openat(dirFd, name, O_PATH | O_NOFOLLOW)
-    if (fd < 0) return fd
-    const failed = this.statFd(fd)
-    if (failed === 0) return fd
-    close(fd)
-    return failed
-  }
-
-  #learnMount(dirFd: number, name: number, flags: number): number {
-    const pathFd = this.#openPath(dirFd, name, flags)
-    if (pathFd < 0) return pathFd
-    const known = this.mounts.fd(this.stat.mountId)
-    const mountFd = known !== UNKNOWN_MOUNT ? known : this.#enterMount(pathFd)
-    close(pathFd)
-    return mountFd
-  }
-
-  /** @param pathFd O_PATH descriptor of the inode that `stat` is of, the first one seen of its mount */
-  #enterMount(pathFd: number): number {
-    const mountFd = this.#probe.open(pathFd, this.stat)
-    let kind = this.#probe.kind(pathFd)
-    if (this.coherent && mountFd >= 0 && watchMount(this.#fanotifyFd, mountFd) === 0) kind |= MountKind.WATCHED
-    return this.mounts.add(this.stat.mountId, mountFd, kind)
-  }
-
-  /** Without file handles: a descriptor, and the name to open it again by. */
-  #learnByFd(dirFd: number, path: number, flags: number, parent: number, name: Uint8Array | undefined, nameAt: number): number {
-    const fd = this.#openPath(dirFd, path, flags)
-    if (fd < 0) return fd
-    const index = this.inodes.insertFd(this.stat, fd, parent, name, nameAt)
-    if (index < 0 || !this.inodes.created) {
-      close(fd)
-    } else if ((this.inodes.flags(index) & Flag.NAMED) !== 0) {
-      Atomics.store(this.words, Head.NAMED, 1)
-      this.#cache.enter(index)
-    } else if (this.words[Head.KEPT_FDS]! > this.#keptLimit) {
-      this.inodes.forgetIndex(index, 1)
-      return -errno.EMFILE
-    }
-    return index
-  }
-
-  /**
-   * After a rename: an inode that is found again by its name has another one now.
-   * @param parent node id of the directory that `dirFd` is
-   */
+  /** See InodeFinder. */
   moved(parent: number, dirFd: number, name: Region): void {
-    if (this.words[Head.NAMED] === 0 || this.statName(dirFd, name.address) < 0) return
-    const peeked = this.inodes.peek(this.stat)
-    const index = peeked === 0 ? -1 : this.inodes.pin(this.inodes.nodeid(peeked))
-    if (index < 0) return
-    if ((this.inodes.flags(index) & Flag.HANDLE) === 0 && !this.inodes.setName(index, parent, name.bytes, 0)) {
-      // too long to be remembered: what leads to it now is its descriptor
-      if (this.fd(index) >= 0) this.inodes.keep(index)
-    }
-    this.inodes.unpin(index)
-  }
-
-  /**
-   * Before a name is removed: if this is the last one of an inode that the kernel knows, its
-   * descriptor stays open until it is forgotten, because its handle opens nothing once it is gone.
-   * @returns the index of the inode, pinned, or 0
-   */
-  keep(dirFd: number, name: number): number {
-    if (this.statName(dirFd, name) < 0) return 0
-    if (this.stat.nlink > 1 && this.stat.type !== S_IFDIR) return 0
-    const peeked = this.inodes.peek(this.stat)
-    if (peeked === 0) return 0
-    const index = this.inodes.pin(this.inodes.nodeid(peeked))
-    if (index < 0) return 0
-    if ((this.inodes.flags(index) & Flag.KEPT) !== 0 || this.words[Head.KEPT_FDS]! >= this.#keptLimit || this.fd(index) < 0) {
-      this.inodes.unpin(index)
-      return 0
-    }
-    this.inodes.keep(index)
-    return index
-  }
-
-  /** After it: unless the name is gone the descriptor need not stay. */
-  kept(index: number, removed: boolean): void {
-    if (index === 0) return
-    if (!removed && this.inodes.unkeep(index)) this.#cache.enter(index)
-    this.inodes.unpin(index)
-  }
-
-  /**
-   * With `max_size`, before a name is removed or replaced: what it leads to.
-   * @returns what to give to `removed`
-   */
-  beforeRemoval(space: Space | undefined, dirFd: number, name: number): number {
-    this.#removedBlocks = 0
-    if (space === undefined || this.statName(dirFd, name) < 0) return 0
-    const last = this.stat.nlink <= 1 || this.stat.type === S_IFDIR
-    const peeked = this.inodes.peek(this.stat)
-    if (peeked === 0) this.#removedBlocks = last ? this.stat.blocks : 0
-    const index = peeked === 0 ? 0 : this.inodes.pin(this.inodes.nodeid(peeked))
-    this.#removedLast = last
-    return Math.max(0, index)
-  }
-
-  #removedBlocks = 0
-  #removedLast = false
-
-  /** @param done whether the name is gone */
-  removed(space: Space | undefined, index: number, done: boolean): void {
-    if (space === undefined) return
-    if (index === 0) {
-      if (done && this.#removedBlocks > 0) space.add(-this.#removedBlocks)
-      return
-    }
-    if (done && this.#removedLast) {
-      // another name may have come meanwhile; without a descriptor nobody can tell
-      const fd = this.inodes.fd(index)
-      if (fd < 0 || space.hasNoName(fd)) this.inodes.setFlags(index, Flag.GONE)
-    }
-    this.inodes.unpin(index)
+    this.#finder.moved(parent, dirFd, name)
   }
 
   close(): void {
