@@ -17,6 +17,7 @@ export class Removal {
   #index = 0
   /** Its descriptor stays because of this. */
   #kept = false
+  /** What is known by its number is not the inode that the name leads to. */
   #isOther = false
   /** Of an inode that is not known, if this is its last name. */
   #blocks = 0

@@ -30,8 +30,9 @@ export class Space {
   /** Blocks that the tree may have. */
   readonly limit: number
   readonly #words: Int32Array
-  /** Words.SPACE_USED and Words.SPACE_ADMITTED, then the notes by inode. */
+  /** Head.SPACE_USED and Head.SPACE_ADMITTED. */
   readonly #sums: Float64Array
+  /** By inode. */
   readonly #notes: Float64Array
   readonly #stat = new StatBuffer()
   readonly #empty: number = scratch(1).address
