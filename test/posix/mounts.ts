@@ -9,6 +9,8 @@ export interface Kind {
   parent: string
   /** For `-o`; none for the directory itself. */
   options?: string
+  /** The directory is served by a relay over pipes. */
+  relay?: boolean
   /** Checks, by the beginning of their name, that this kind of mount is known to fail, and why. */
   exceptions: Readonly<Record<string, string>>
 }
@@ -94,6 +96,7 @@ export const kinds: readonly Kind[] = [
   emulated('direct', { exceptions: directExceptions }),
   emulated('direct,cache=always,queues=4', { exceptions: directExceptions }),
   emulated('cache=auto', { parent: DISK }),
+  { ...emulated('cache=auto'), name: 'emulated device behind a relay', relay: true },
   ...virtiofsd('virtiofsd-rust', 'cache=auto', rustExceptions),
   ...virtiofsd('virtiofsd-rust', 'cache=never', rustUncachedExceptions),
   ...virtiofsd('virtiofsd-c', 'cache=auto', cExceptions),

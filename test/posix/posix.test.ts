@@ -2,6 +2,7 @@
 import { accessSync, constants, rmSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { makeDirectory, mountDirectory } from '../support/posix-mount.js'
+import { relaySource } from '../support/peers.js'
 import { runChecks } from '../support/posix-run.js'
 import { kinds, type Kind } from './mounts.js'
 import type { CheckResult } from './run-checks.js'
@@ -29,7 +30,7 @@ function judge(t: Test, exceptions: Kind['exceptions'], { name, cites, ok, skip,
   })
 }
 
-async function onKind(t: Test, { parent, options, exceptions }: Kind): Promise<void> {
+async function onKind(t: Test, { parent, options, relay, exceptions }: Kind): Promise<void> {
   let run = 0
   const result = (one: CheckResult): void => {
     run++
@@ -40,7 +41,7 @@ async function onKind(t: Test, { parent, options, exceptions }: Kind): Promise<v
     await runChecks(directory, { result })
     rmSync(directory, { recursive: true })
   } else {
-    const mount = await mountDirectory(parent, options)
+    const mount = await mountDirectory(parent, options, relay ? relaySource : undefined)
     try {
       await runChecks(mount.mountpoint, { backing: mount.backing, stuck: mount.abort, result })
     } finally {

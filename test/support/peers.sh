@@ -6,8 +6,9 @@
 #
 # Installed by apt-get, each only if it is missing: fuse3 (fusermount3),
 # libfuse2 (for fuse-native), git, attr, acl, groff-base (the manual page), zsh (its
-# completion), and a C compiler if there is none.
-# With --bench also bindfs, libfuse3-dev, pkg-config.
+# completion), openssh-client, openssh-server (which is not started), and a C compiler
+# if there is none.
+# With --bench also bindfs, sshfs, libfuse3-dev, pkg-config.
 #
 # Put into .peers/ at the repository root (git-ignored), nothing installed:
 #   virtiofsd-rust   runs the Rust virtiofsd of Debian trixie or later. A suite that
@@ -51,11 +52,14 @@ have setfattr || packages+=(attr)
 have setfacl || packages+=(acl)
 have groff || packages+=(groff-base)
 have zsh || packages+=(zsh)
+have ssh || packages+=(openssh-client)
+have sshd || packages+=(openssh-server)
 outputs=()
 [ -x "$peers/virtiofsd-rust" ] || outputs+=(virtiofsd-rust)
 [ -x "$peers/virtiofsd-c" ] || [ -e "$peers/virtiofsd-c.absent" ] || outputs+=(virtiofsd-c)
 if [ $bench = yes ]; then
   have bindfs || packages+=(bindfs)
+  have sshfs || packages+=(sshfs)
   if [ ! -x "$peers/passthrough_ll" ]; then
     outputs+=(passthrough_ll)
     have pkg-config || packages+=(pkg-config)
@@ -100,9 +104,19 @@ quietly() {
   fi
 }
 
+# A package that has a service does not start it: the tests start their own.
 install() {
+  local policy=/usr/sbin/policy-rc.d ours=no
   say "installing $*"
-  quietly apt_get install -y --no-install-recommends "$@"
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod +x $policy
+    ours=yes
+  fi
+  local status=0
+  quietly apt_get install -y --no-install-recommends "$@" || status=$?
+  [ $ours = no ] || rm -f $policy
+  return $status
 }
 
 # unpack TREE PACKAGE... [APT OPTIONS in the array apt_options]: downloads and unpacks

@@ -65,15 +65,16 @@ export function waitsOf(pid: number): string {
  *
  * @param parent where the directory that holds the files is made: its file system is what is mounted
  * @param options for `-o`
+ * @param sourceOf what to mount for that directory, if not the directory itself
  * @throws Error with what the command said
  */
-export async function mountDirectory(parent: string, options: string): Promise<PosixMount> {
+export async function mountDirectory(parent: string, options: string, sourceOf = (backing: string) => backing): Promise<PosixMount> {
   const base = makeDirectory(parent)
   const backing = join(base, 'shared')
   const mountpoint = join(base, 'mount')
   mkdirSync(backing)
   mkdirSync(mountpoint)
-  const child = spawn(process.execPath, [COMMAND, backing, mountpoint, '-f', '-o', options], { stdio: ['ignore', 'ignore', 'pipe'] })
+  const child = spawn(process.execPath, [COMMAND, sourceOf(backing), mountpoint, '-f', '-o', options], { stdio: ['ignore', 'ignore', 'pipe'] })
   const exit = ended(child)
   let said = ''
   let over = false
