@@ -3,11 +3,10 @@
  * its tag says, for a mount of a program that uses the library; what the kernel says, for one
  * whose process has died or is somebody else's.
  */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { rmSync } from 'node:fs'
 import { basename } from 'node:path'
 import { PeerGoneError } from '../errors.js'
+import { askMount } from '../mount/ask-mount.js'
 import { findLiveMount, liveMounts } from '../mount/live-tags.js'
 import type { MountStatus } from '../mount/mount-status.js'
 import { resolveMountpoint } from '../mount/mountpoint.js'
@@ -32,8 +31,7 @@ export type FoundMount = (MountStatus | SeenMount) & {
   socket?: string
 }
 
-/** How long a mount may take to say that it is dead, in milliseconds. */
-const STAT_TIMEOUT_MS = 1000
+const HEALTH = { dead: 'dead', silent: 'silent', answers: 'foreign' } as const
 
 /** Every mount that can be seen, sorted by its mount point. */
 export async function findMounts(): Promise<FoundMount[]> {
@@ -50,7 +48,7 @@ export async function findMounts(): Promise<FoundMount[]> {
     if (known(connection)) continue
     const mountpoints = placesOf(entries, connection)
     const { source } = entries.find(entry => entry.minor === connection)!
-    found.push({ mountpoints, source, connection, health: await healthOf(mountpoints[0]!) })
+    found.push({ mountpoints, source, connection, health: HEALTH[await askMount(mountpoints[0]!)] })
   }
   return found.sort((a, b) => (a.mountpoints[0] ?? '') < (b.mountpoints[0] ?? '') ? -1 : 1)
 }
@@ -73,25 +71,6 @@ async function askSocket(socket: string): Promise<FoundMount | number | undefine
   } finally {
     client?.close()
   }
-}
-
-/** Asks the mount itself, by a process that can be left behind when it hangs: a thread of ours could not. */
-async function healthOf(mountpoint: string): Promise<SeenMount['health']> {
-  const child = spawn('stat', ['--', mountpoint], { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, LC_ALL: 'C' } })
-  let said = ''
-  child.stderr.on('data', chunk => { said += chunk })
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<'late'>(resolve => { timer = setTimeout(() => resolve('late'), STAT_TIMEOUT_MS) })
-  const ended = once(child, 'close').catch(() => {})
-  const first = await Promise.race([ended, late])
-  clearTimeout(timer)
-  if (first === 'late') {
-    child.kill('SIGKILL')
-    child.stderr.destroy()
-    child.unref()
-    return 'silent'
-  }
-  return /not connected|connection abort/i.test(said) ? 'dead' : 'foreign'
 }
 
 /** The mount at a mount point or with a tag, or undefined. */

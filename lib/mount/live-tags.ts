@@ -67,7 +67,7 @@ export class LiveTag {
       const error = flock(fd, LOCK_EX | LOCK_NB)
       if (error < 0) {
         closeSync(fd)
-        if (error !== -errno.EAGAIN) throw new SyscallError('flock', -error, path)
+        if (error !== -errno.EAGAIN && error !== -errno.EINTR) throw new SyscallError('flock', -error, path)
         // somebody who only looks has the lock for a moment
         if (++tries > LOOKING_TRIES) throw new TagInUseError(tag)
         await sleep(2)

@@ -4,6 +4,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { errorLine, UsageError } from '../errors.js'
 import { unmountFileSystem } from '../sys/mount.js'
 import { MNT_DETACH } from './flags.js'
+import { askMount } from './ask-mount.js'
 import { findMount, FS_TYPE } from './mountinfo.js'
 
 /**
@@ -32,7 +33,7 @@ export async function prepareMountpoint(path: string): Promise<{ path: string, m
   const target = resolveMountpoint(path)
   const mounted = findMount(target)
   if (mounted?.type === FS_TYPE) {
-    if (isAlive(target)) throw new UsageError(`${path} is already mounted (${mounted.source})`, 'EBUSY')
+    if (await askMount(target) !== 'dead') throw new UsageError(`${path} is already mounted (${mounted.source})`, 'EBUSY')
     await unmountFileSystem(target, MNT_DETACH)
   }
   let stat
@@ -44,15 +45,4 @@ export async function prepareMountpoint(path: string): Promise<{ path: string, m
   }
   if (!stat.isDirectory()) throw new UsageError(`mount point ${path} is not a directory`, 'ENOTDIR')
   return { path: target, mode: stat.mode }
-}
-
-/** A mount whose process has died answers ENOTCONN, or ECONNABORTED after an abort. */
-function isAlive(target: string): boolean {
-  try {
-    statSync(target)
-    return true
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    return code !== 'ENOTCONN' && code !== 'ECONNABORTED'
-  }
 }

@@ -3,7 +3,6 @@
  * and end with the mount. Knows the Rust virtiofsd and the C one of QEMU up to 7.2.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
-import { unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import createDebug from 'debug'
@@ -56,6 +55,26 @@ function killGroup({ pid }: ChildProcess): void {
   }
 }
 
+/**
+ * A listening socket, and its one client, which is connected before anybody listens: a backend that
+ * starts when this process has died finds a client that has gone, and ends.
+ */
+function connected(timeoutMs: number): { listenFd: number, frontend: VhostUserFrontend } {
+  const dir = privateDir()
+  try {
+    const path = join(dir.path, 'vhost.sock')
+    const listenFd = listenUnix(path)
+    try {
+      return { listenFd, frontend: VhostUserFrontend.connect(path, { timeoutMs }) }
+    } catch (error) {
+      close(listenFd)
+      throw error
+    }
+  } finally {
+    dir.remove()
+  }
+}
+
 export class Virtiofsd {
   readonly frontend: VhostUserFrontend
   readonly #child: ChildProcess
@@ -84,32 +103,25 @@ export class Virtiofsd {
     const deadline = mountTimeoutMs(options.mountTimeout)
     // only the C one mentions the FUSE interface it was built for
     const { stdout } = await promisify(execFile)(binary, ['--version'], { timeout: deadline, killSignal: 'SIGKILL' }).catch(() => ({ stdout: '' }))
-    const dir = privateDir()
+    const { listenFd, frontend } = connected(deadline)
     let child: ChildProcess | undefined
     try {
-      const path = join(dir.path, 'vhost.sock')
-      const listenFd = listenUnix(path)
-      try {
-        child = spawn(binary, commandLine(/FUSE kernel interface/.test(stdout), directory, tag, options), { stdio: ['ignore', 'ignore', 'pipe', listenFd], detached: true })
-        const started = child
-        let said = ''
-        started.stderr!.on('data', chunk => {
-          said = (said + chunk).slice(-4096)
-          debug('%s', String(chunk).trimEnd())
-        })
-        const exited = new Promise<void>(resolve => started.once('close', () => resolve()))
-        await new Promise<void>((resolve, reject) => { started.once('spawn', () => resolve()).once('error', reject) })
-        const frontend = VhostUserFrontend.connect(path, { timeoutMs: deadline })
-        unlinkSync(path)
-        return new Virtiofsd(started, exited, frontend, () => said.trim())
-      } finally {
-        close(listenFd)
-      }
+      child = spawn(binary, commandLine(/FUSE kernel interface/.test(stdout), directory, tag, options), { stdio: ['ignore', 'ignore', 'pipe', listenFd], detached: true })
+      const started = child
+      let said = ''
+      started.stderr!.on('data', chunk => {
+        said = (said + chunk).slice(-4096)
+        debug('%s', String(chunk).trimEnd())
+      })
+      const exited = new Promise<void>(resolve => started.once('close', () => resolve()))
+      await new Promise<void>((resolve, reject) => { started.once('spawn', () => resolve()).once('error', reject) })
+      return new Virtiofsd(started, exited, frontend, () => said.trim())
     } catch (error) {
       if (child) killGroup(child)
+      frontend.close()
       throw error instanceof UsageError ? error : new PeerGoneError(`virtiofsd ${binary}: ${(error as Error).message}`)
     } finally {
-      dir.remove()
+      close(listenFd)
     }
   }
 

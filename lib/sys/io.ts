@@ -1,4 +1,5 @@
 /** Reading, writing and waiting on file descriptors. */
+import { errno } from '../errors.js'
 import { bind, bindAsync, check, result } from './libc.js'
 import { scratch, type Region } from './memory.js'
 
@@ -113,6 +114,8 @@ export function createEventfd(): number {
   return check(result(c_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), 'eventfd')
 }
 
+const SIGNAL_ATTEMPTS = 10
+
 let eventWord: Region | undefined
 
 /** Adds 1 to an eventfd: kicks a queue, calls a driver, wakes a thread. Wakes who reads a pipe, too. */
@@ -121,7 +124,10 @@ export function signalEventfd(fd: number): number {
     eventWord = scratch(16)
     eventWord.view.setUint32(0, 1, true)
   }
-  return result(c_write(fd, eventWord.address, 8))
+  let written = result(c_write(fd, eventWord.address, 8))
+  // a wake-up that is lost is never made up for; EAGAIN says that one is due already
+  for (let i = 0; i < SIGNAL_ATTEMPTS && (written === -errno.EINTR || written === -errno.ENOMEM); i++) written = result(c_write(fd, eventWord.address, 8))
+  return written
 }
 
 /** Resets an eventfd to 0. Fails with −EAGAIN when it was 0. */
@@ -155,6 +161,7 @@ export class Epoll {
   readonly fd: number
   #events: Region
   #capacity: number
+  #closed = false
 
   constructor(capacity = 16) {
     this.#capacity = capacity
@@ -170,9 +177,11 @@ export class Epoll {
     return result(c_epoll_ctl(this.fd, operation, fd, this.#events.address + at))
   }
 
-  /** @throws SyscallError */
+  /** @throws SyscallError; the set is closed then: whoever adds cannot do without */
   add(fd: number, events: number, token: number): void {
-    check(this.#control(EPOLL_CTL_ADD, fd, events, token), 'epoll_ctl', 'EPOLL_CTL_ADD')
+    const error = this.#control(EPOLL_CTL_ADD, fd, events, token)
+    if (error < 0) this.close()
+    check(error, 'epoll_ctl', 'EPOLL_CTL_ADD')
   }
 
   modify(fd: number, events: number, token: number): void {
@@ -198,7 +207,10 @@ export class Epoll {
     return this.#events.view.getUint32(i * EVENT_BYTES, true)
   }
 
+  /** May be called twice. */
   close(): void {
+    if (this.#closed) return
+    this.#closed = true
     close(this.fd)
   }
 }

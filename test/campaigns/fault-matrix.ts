@@ -23,7 +23,7 @@ const { EAGAIN, EBUSY, EDQUOT, EINTR, EIO, EMFILE, ENOMEM, ENOSPC } = errno
 export const CALLS: Record<string, readonly FaultError[]> = {
   accept4: [EMFILE], bind: [ENOMEM], close: [EIO, EINTR], connect: [EAGAIN, ENOMEM], copy_file_range: [EIO, ENOSPC, 'half'], dup2: [EMFILE],
   epoll_create1: [EMFILE, ENOMEM], epoll_ctl: [ENOMEM, ENOSPC], epoll_wait: [EINTR], eventfd: [EMFILE, ENOMEM], fallocate: [ENOSPC], fchmod: [EIO], fchmodat: [EIO],
-  fchownat: [EIO], fcntl: [ENOMEM, EINTR], fdatasync: [EIO, ENOSPC], flock: [EINTR, ENOMEM], fstatfs: [EIO], fsync: [EIO, EDQUOT], ftruncate: [ENOSPC, EIO, EINTR],
+  fchownat: [EIO], fcntl: [ENOMEM, EINTR], fdatasync: [EIO, ENOSPC], flock: [EINTR], fstatfs: [EIO], fsync: [EIO, EDQUOT], ftruncate: [ENOSPC, EIO, EINTR],
   getdents64: [EIO, ENOMEM, 'half'], getrlimit: [EIO], getxattr: [EIO], ioctl: [EMFILE, ENOMEM], linkat: [ENOSPC], listen: [ENOMEM], listxattr: [EIO], lseek: [EIO],
   madvise: [ENOMEM], memfd_create: [EMFILE, ENOMEM], mkdirat: [ENOSPC, EIO], mknodat: [ENOSPC], mmap: [ENOMEM], mount: [ENOMEM], munmap: [ENOMEM], name_to_handle_at: [ENOMEM],
   open: [EMFILE, ENOMEM], open_by_handle_at: [EMFILE, ENOMEM], openat: [EMFILE, ENOMEM, EIO], pipe2: [EMFILE], poll: [EINTR, ENOMEM], preadv2: [EIO, EINTR, EAGAIN, 'half'],
@@ -169,7 +169,7 @@ export class FaultBench {
   /** One failing call may fail an operation, and those that build on it; nothing may answer what says nothing. */
   #unclear({ errors }: Done, { fired }: Verdict): string[] {
     if (!fired && errors.length > 0) return [`errors without a fault: ${errors.join('; ')}`]
-    return errors.filter(([, code]) => code === 'EINVAL' || code === 'ENOSYS' || !/^E[A-Z0-9]+$/.test(code)).map(([operation, code]) => `${operation} fails with ${code}`)
+    return errors.filter(([, code]) => code === 'EINVAL' || code === 'ENOSYS' || !/^E[A-Z0-9]+$|system error -122$/.test(code)).map(([operation, code]) => `${operation} fails with ${code}`)
   }
 
   async #checkHeld(verdict: Verdict): Promise<void> {
