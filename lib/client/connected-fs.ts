@@ -140,7 +140,7 @@ export class ConnectedFs extends EventEmitter<Events> {
     unwrap(await this.#tree.chmod(at.text, modeOf(mode, 'mode')), 'chmod', at.shown)
   }
 
-  /** @param uid, gid −1 for no change */
+  /** @param uid −1 for no change @param gid the same */
   async chown(path: PathLike, uid: number, gid: number): Promise<void> {
     const at = pathOf(path)
     unwrap(await this.#tree.chown(at.text, idOf(uid, 'uid'), idOf(gid, 'gid'), true), 'chown', at.shown)
@@ -151,7 +151,7 @@ export class ConnectedFs extends EventEmitter<Events> {
     unwrap(await this.#tree.chown(at.text, idOf(uid, 'uid'), idOf(gid, 'gid'), false), 'lchown', at.shown)
   }
 
-  /** @param atime, mtime seconds, dates, or BigInts of nanoseconds */
+  /** @param atime seconds, a date, or a BigInt of nanoseconds @param mtime the same */
   async utimes(path: PathLike, atime: TimeLike, mtime: TimeLike): Promise<void> {
     const at = pathOf(path)
     unwrap(await this.#tree.utimes(at.text, { atime: timeOf(atime), mtime: timeOf(mtime) }, true), 'utime', at.shown)
@@ -327,13 +327,32 @@ export class ConnectedFs extends EventEmitter<Events> {
     }
   }
 
-  /** @param mode of a new file @throws FsError */
+  /**
+   * @param mode of a new file
+   * @throws FsError
+   *
+   * @example
+   * const fs = await connect('/srv/shared')
+   * const file = await fs.open('/lines', 'w+')
+   * await file.write('one\ntwo\n')
+   * const { buffer, bytesRead } = await file.read(Buffer.alloc(3), 0, 3, 4)
+   * assert.equal(buffer.toString('utf8', 0, bytesRead), 'two')
+   * await file.close()
+   * await fs.close()
+   */
   async open(path: PathLike, flags?: OpenFlags | null, mode?: Mode | null): Promise<FileHandle> {
     const at = pathOf(path)
     const file = unwrap(await this.#tree.open(at.text, flagsOf(flags), modeOf(mode, 'mode', 0o666)), 'open', at.shown)
     return new FileHandle(this.#tree, new FileIo(this.#tree, file), this.#dev)
   }
 
+  /**
+   * @example
+   * const fs = await connect('/srv/shared')
+   * await fs.mkdir('/notes')
+   * for await (const entry of await fs.opendir('/')) console.log(entry.name, entry.isDirectory())
+   * await fs.close()
+   */
   async opendir(path: PathLike, options?: OpendirOptions | BufferEncoding | null): Promise<Dir> {
     const at = pathOf(path)
     const { encoding, recursive = false } = optionsOf<OpendirOptions>(options as OpendirOptions | string | null, {})
@@ -421,7 +440,18 @@ export class ConnectedFs extends EventEmitter<Events> {
     await handle.close()
   }
 
-  /** @param options flags of renameat2(2) */
+  /**
+   * @param options flags of renameat2(2)
+   *
+   * @example
+   * const fs = await connect('/srv/shared')
+   * await fs.writeFile('/a', 'first')
+   * await fs.writeFile('/b', 'second')
+   * await assert.rejects(fs.rename('/a', '/b', { noReplace: true }), { code: 'EEXIST' })
+   * await fs.rename('/a', '/b', { exchange: true })
+   * assert.equal(await fs.readFile('/a', 'utf8'), 'second')
+   * await fs.close()
+   */
   async rename(path: PathLike, newPath: PathLike, options: RenameOptions = {}): Promise<void> {
     const from = pathOf(path, 'oldPath')
     const to = pathOf(newPath, 'newPath')
@@ -471,7 +501,17 @@ export class ConnectedFs extends EventEmitter<Events> {
     return unwrap(await this.#tree.getxattr(at.text, pathOf(name, 'name').text, follow), syscall, at.shown)
   }
 
-  /** Sets an extended attribute, whether it is there or not. */
+  /**
+   * Sets an extended attribute, whether it is there or not.
+   *
+   * @example
+   * const fs = await connect('/srv/shared', { xattr: true })
+   * await fs.writeFile('/a', '')
+   * await fs.setxattr('/a', 'user.language', 'en')
+   * assert.deepEqual(await fs.listxattr('/a'), ['user.language'])
+   * assert.equal(String(await fs.getxattr('/a', 'user.language')), 'en')
+   * await fs.close()
+   */
   async setxattr(path: PathLike, name: string, value: string | NodeJS.ArrayBufferView, options: XattrOptions = {}): Promise<void> {
     await this.#setxattr(path, name, value, options, true, 'setxattr')
   }

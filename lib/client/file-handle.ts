@@ -281,7 +281,7 @@ export class FileHandle extends EventEmitter<Events> {
     await this.use('ftruncate', async () => unwrap(await this.io.truncate(size), 'ftruncate'))
   }
 
-  /** @param atime, mtime seconds, dates, or BigInts of nanoseconds */
+  /** @param atime seconds, a date, or a BigInt of nanoseconds @param mtime the same */
   async utimes(atime: TimeLike, mtime: TimeLike): Promise<void> {
     const times = { atime: timeOf(atime), mtime: timeOf(mtime) }
     await this.use('futimes', async () => unwrap(await this.#tree.changeTimes(this.io.file.node, times), 'futime'))
@@ -297,7 +297,18 @@ export class FileHandle extends EventEmitter<Events> {
     await this.use('fdatasync', async () => unwrap(await this.io.fsync(true, options.signal), 'fdatasync', undefined, undefined, options.signal))
   }
 
-  /** A stream that reads ahead, as far as its consumer keeps up. */
+  /**
+   * A stream that reads ahead, as far as its consumer keeps up.
+   *
+   * @example
+   * const fs = await connect('/srv/shared')
+   * await fs.writeFile('/big', Buffer.alloc(1_000_000))
+   * const file = await fs.open('/big')
+   * let bytes = 0
+   * for await (const chunk of file.createReadStream()) bytes += chunk.length
+   * assert.equal(bytes, 1_000_000)
+   * await fs.close()
+   */
   createReadStream(options: ReadStreamOptions = {}): ReadStream {
     return new ReadStream(this, options)
   }
@@ -320,7 +331,8 @@ export class FileHandle extends EventEmitter<Events> {
    * fallocate(2).
    *
    * @param mode FALLOC_FL_* bits, 0 to allocate
-   * @param offset, length in bytes
+   * @param offset in bytes
+   * @param length in bytes
    */
   async fallocate(mode: number, offset: number, length: number): Promise<void> {
     await this.use('fallocate', async () => unwrap(await this.io.fallocate(mode, offset, length), 'fallocate'))

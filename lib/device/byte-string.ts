@@ -12,7 +12,14 @@ const REPLACEMENT = '\ufffd'
 /** With the u flag only those that are not half of a pair. */
 const LONE_SURROGATE = /[\ud800-\udfff]/u
 
-/** The string of these bytes. */
+/**
+ * The string of these bytes.
+ *
+ * @example
+ * const name = Buffer.from([0x61, 0xff])
+ * assert.equal(bytesToString(name), 'a\udcff')
+ * assert.deepEqual(stringToBytes(bytesToString(name)), name)
+ */
 export function bytesToString(bytes: Buffer): string {
   const text = bytes.toString()
   return text.includes(REPLACEMENT) && !isUtf8(bytes) ? escaped(bytes) : text

@@ -31,6 +31,22 @@ function notImplemented(): FuseError {
  * Names are strings; bytes that are not UTF-8 are lone surrogates U+DC80 to U+DCFF in them
  * (`bytesToString` and `stringToBytes` convert). The kernel checks permissions unless it was
  * mounted without `default_permissions`, and applies umask.
+ *
+ * @example
+ * const text = Buffer.from('hello')
+ *
+ * export default class Hello extends FileSystem {
+ *   override lookup(_parent: number, name: string): Entry {
+ *     if (name !== 'hello.txt') throw new FuseError('ENOENT')
+ *     return { node: 2, attributes: { mode: 0o100644, size: text.length } }
+ *   }
+ *   override getattr(node: number): Attributes {
+ *     return node === 1 ? { mode: 0o040755, nlink: 2 } : { mode: 0o100644, size: text.length }
+ *   }
+ *   override read(_node: number, _handle: number, offset: number, size: number): Uint8Array {
+ *     return text.subarray(offset, offset + size)
+ *   }
+ * }
  */
 export abstract class FileSystem {
   /** When nothing changes but through the mount, long ones make it fast. */

@@ -33,6 +33,14 @@ export interface ServeOptions {
  *
  * @param module URL of the compiled module: `new URL('./memfs.js', import.meta.url)`
  * @throws UsageError when that is no URL; DataCloneError for data that cannot be cloned
+ *
+ * @example
+ * // memfs.js of this package's examples has a class as its default export
+ * const device = serveDevice(new URL('./memfs.js', import.meta.url), { data: { bytes: 2 ** 20 } })
+ * await withMount(device, async dir => {
+ *   await writeFile(`${dir}/hello.txt`, 'hello')
+ *   assert.equal(await readFile(`${dir}/hello.txt`, 'utf8'), 'hello')
+ * })
  */
 export function serveDevice(module: URL | string, { data, async = false, tag }: ServeOptions = {}): ServedDevice {
   let url: URL

@@ -45,7 +45,17 @@ export abstract class Mount extends EventEmitter<Events> {
   /** How it is at this moment. */
   abstract status(): MountStatus
 
-  /** Its counters at this moment. @param latencies of `time` */
+  /**
+   * Its counters at this moment.
+   *
+   * @param latencies of `time`
+   *
+   * @example
+   * await withMount('/srv/shared', async (dir, mounted) => {
+   *   await mkdir(`${dir}/a`)
+   *   assert.equal(mounted.stats().opcodes['MKDIR'], 1)
+   * })
+   */
   abstract stats(latencies?: SharedArrayBuffer): MountStats
 
   /** Counts the latencies of requests until that is stopped: about 100 ns each. */
@@ -57,6 +67,16 @@ export abstract class Mount extends EventEmitter<Events> {
    *
    * @returns stops it
    * @throws UsageError with `via: 'fuse-native'`
+   *
+   * @example
+   * await withMount('/srv/shared', async (dir, mounted) => {
+   *   const made: string[] = []
+   *   const stop = mounted.watch({ path: '/a' }, ({ op, path }) => { made.push(`${op} ${path}`) })
+   *   await mkdir(`${dir}/a`)
+   *   await setTimeout(500)
+   *   stop()
+   *   assert.ok(made.includes('MKDIR /a'))
+   * })
    */
   abstract watch(filter: RequestFilter, told: (request: ObservedRequest) => void): () => void
 

@@ -173,6 +173,12 @@ function checkRights(options: MountOptions, given: GivenMount | undefined): { al
  * synchronous calls of this process: requests are served by threads of their own.
  *
  * @throws UsageError, SyscallError, ProtocolError, PeerGoneError; nothing is left behind then
+ *
+ * @example
+ * const mounted = await mount({ source: '/srv/shared', mountpoint: '/mnt/shared', options: { xattr: true } })
+ * mounted.on('gone', reason => console.error(`the device is gone: ${reason}`))
+ * await writeFile('/mnt/shared/hello.txt', 'hello')
+ * await mounted.unmount()
  */
 export async function mount(request: MountRequest | ServedMountRequest): Promise<Mount> {
   if (request.options?.via === 'fuse-native') return await (await import('../fuse-native/fuse-native-mount.js')).mountByFuseNative(request)

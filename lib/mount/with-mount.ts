@@ -60,10 +60,9 @@ async function endMount(mounted: Mount): Promise<boolean> {
 /**
  * Mounts a device on a directory of its own, calls `body`, and unmounts, whatever happens: when
  * `body` throws, when it leaves files open, and when this process is killed. A device in this
- * process fails on demand: `mounted.faults`.
+ * process fails on demand: `mounted.faults`. Options of the mount may stand before `body`.
  *
  * @param source as for `mount`
- * @param options those of `mount`, by their names in `MountOptions`
  * @returns what `body` returns
  * @throws what `mount` and `body` throw; UsageError (EBUSY) when `body` has left something in use, which gets errors from then on
  *

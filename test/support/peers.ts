@@ -44,6 +44,9 @@ export function missing(peer: MountPeer): string | false {
   }
 }
 
+/** What npm says where it cannot reach its registry. */
+export const NO_REGISTRY = /E(NOTFOUND|CONNREFUSED|TIMEDOUT|NETUNREACH|AI_AGAIN)/
+
 /** Why a program is not to be had here, or false. */
 export function noProgram(name: string): string | false {
   for (const dir of (process.env['PATH'] ?? '').split(':')) {
