@@ -1,13 +1,11 @@
 /** The doctor's look at the system: kernel, devices, programs, limits. Nothing is changed. */
 import { execFile } from 'node:child_process'
 import { closeSync, fstatSync, openSync, readFileSync, readdirSync, statSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { controlDir } from '../lib/control/control-dir.js'
 import { errorLine } from '../lib/errors.js'
-import { optionTable } from '../lib/mount/options.js'
 import { allVirtiofsds, programs } from '../lib/mount/find-virtiofsd.js'
 import { type Finding, finding, ok } from './doctor-report.js'
 import { helperState } from './install-command.js'
@@ -138,17 +136,15 @@ async function lookAtVirtiofsds(): Promise<Finding[]> {
   }))
 }
 
-async function lookAtFuseNative(): Promise<Finding[]> {
-  if (!optionTable.some(row => row.name === 'via')) return []
+async function lookAtFuseNative(): Promise<Finding> {
   const check = 'fuse-native'
   try {
-    createRequire(import.meta.url).resolve('fuse-native')
-  } catch {
-    return [finding(check, 'note', 'not installed', 'for -o via=fuse-native: npm install fuse-native')]
+    const { loadAddon } = await import('../lib/fuse-native/addon.js')
+    loadAddon()
+    return ok(check, 'loads, with libfuse 2')
+  } catch (error) {
+    return finding(check, 'note', errorLine(error), 'only -o via=fuse-native needs it')
   }
-  const { cannotLoad } = await import('../lib/sys/libc.js')
-  const why = cannotLoad('libfuse.so.2')
-  return [why === undefined ? ok(check, 'installed, and libfuse 2') : finding(check, 'note', why, 'for -o via=fuse-native: apt install libfuse2')]
 }
 
 function lookAtLimits(): Finding[] {
@@ -196,6 +192,6 @@ function lookAtIoUring(): Finding {
 export async function lookAtSystem(): Promise<Finding[]> {
   return [
     lookAtNode(), await lookAtKoffi(), lookAtKernel(), lookAtDevFuse(), lookAtRights(), lookAtFusermount(), lookAtFuseConf(), lookAtHelpers(),
-    ...await lookAtVirtiofsds(), ...await lookAtFuseNative(), ...lookAtLimits(), lookAtRuntimeDir(), lookAtFusectl(), lookAtIoUring(),
+    ...await lookAtVirtiofsds(), await lookAtFuseNative(), ...lookAtLimits(), lookAtRuntimeDir(), lookAtFusectl(), lookAtIoUring(),
   ]
 }

@@ -6,7 +6,7 @@
  * `check` helper turns the latter into an exception for set-up code.
  */
 import koffi from 'koffi'
-import { errorLine, SyscallError } from '../errors.js'
+import { SyscallError } from '../errors.js'
 
 export const KOFFI_STACK_BYTES = 256 << 10
 const KOFFI_HEAP_BYTES = 128 << 10
@@ -17,16 +17,6 @@ if (koffi.config()['sync_stack_size'] !== KOFFI_STACK_BYTES) koffi.config({ sync
 const library = koffi.load('libc.so.6')
 
 export const koffiVersion: string = koffi.version
-
-/** Why a shared library cannot be loaded here, or undefined. */
-export function cannotLoad(name: string): string | undefined {
-  try {
-    koffi.load(name).unload()
-    return undefined
-  } catch (error) {
-    return errorLine(error)
-  }
-}
 
 /** A raw C function: numbers in, a number out, −1 for an error. */
 export type RawCall = (...args: (number | bigint | string | null)[]) => number
