@@ -1,5 +1,5 @@
 /**
- * One request queue: reads FUSE requests from /dev/fuse into its slots, puts them on the ring,
+ * One request queue: reads FUSE requests from /dev/fuse into its slots, lets them go to the ring,
  * verifies what the device answers and writes it back. Port of virtio_fs_wake_pending_and_unlock,
  * virtio_fs_enqueue_req and virtio_fs_requests_done_work (fs/fuse/virtio_fs.c), with the reply
  * check that Linux gained in 7.1.
@@ -15,20 +15,18 @@
 import { errno } from '../errors.js'
 import { FuseEntryOut, FuseInHeader, FuseInitIn, FuseInitOut, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
 import { adaptInitReply, adaptInitRequest, type InitPolicy } from '../fuse/init.js'
-import { hasReply, Op, OPCODE_LIMIT, replyFixedBytes, replyPayloadBytes } from '../fuse/opcodes.js'
-import { mapAnonymous, PAGE_SIZE, scratch, unmap, viewRegion, type Region } from '../sys/memory.js'
-import { DriverRing, type RingFeatures } from '../virtio/driver-ring.js'
+import { hasReply, Op, OPCODE_LIMIT } from '../fuse/opcodes.js'
+import { mapAnonymous, scratch, viewRegion, type Region } from '../sys/memory.js'
+import type { RingFeatures } from '../virtio/driver-ring.js'
 import { buildRelease, forgetReply, isBeingKilled, releaseOpcode } from './abandoned-reply.js'
 import { Counter } from './counters.js'
-import { FuseChannel } from './fuse-channel.js'
 import type { HiprioSink } from './hiprio-queue.js'
 import { handOverBatch, handOverForget } from './hiprio-requests.js'
-import { MAX_WRITE, REQUEST_HEAD_BYTES, Slot, type WorkerPlan } from './memory-plan.js'
-import { buildChain, isSound } from './request-chain.js'
-import { RequestDeadline } from './request-deadline.js'
+import { REQUEST_HEAD_BYTES, Slot, type WorkerPlan } from './memory-plan.js'
+import { isSound } from './request-chain.js'
+import { RequestRing } from './request-ring.js'
 import type { RequestTrace } from './request-trace.js'
 import type { RingRoom } from './ring-room.js'
-import { SlotFifo } from './slot-fifo.js'
 import { NO_BUFFER, SlotTable, Waiter } from './slot-table.js'
 
 /** What `receive` found. */
@@ -53,87 +51,37 @@ export interface QueueEvents {
   interrupted(uniqueLow: number, uniqueHigh: number): void
 }
 
-/** Further attempts to tell the kernel of a failure: nobody else will. */
-const FAIL_ATTEMPTS = 10
-
-/** Uniques of the driver's own requests: a range that the kernel, which counts from 2, does not reach. */
-const OWN_UNIQUE_HIGH = 0x20000000
-
-export class RequestQueue {
-  readonly ring: DriverRing
-  slots: SlotTable
-  /** Requests that are on the ring or wait for it (virtio_fs_vq.in_flight). */
-  inFlight = 0
-  /** False once the queue is stopped: what still comes is answered ENOTCONN. */
-  connected = true
+export class RequestQueue extends RequestRing {
   /** The flag words of the last INIT, as the device was sent them. */
   offered: [low: number, high: number] = [0, 0]
 
-  #region: Region
-  readonly #plan: WorkerPlan
-  readonly #ringRoom: RingRoom
-  readonly #parked: SlotFifo
-  readonly #parkedLimit: number
-  readonly #channel: FuseChannel
-  readonly #counters: Float64Array
-  readonly #hiprio: HiprioSink
-  readonly #init: InitPolicy
-  readonly #events: QueueEvents
-  #trace: RequestTrace | null
-  /** What the device has and has to answer in time; null without a deadline for requests. */
-  readonly #deadline: RequestDeadline | null
-  /** Instead of the shared memory, once the device is gone. */
-  #private: Region | undefined
+  protected readonly hiprio: HiprioSink
+  /** Where FORGETs of the kernel go. */
+  protected forgets: HiprioSink
+  protected readonly init: InitPolicy
+  protected readonly events: QueueEvents
+  #failed = false
   #initReply: Region | undefined
-  #lastUniqueLow = 0
-  #lastUniqueHigh = 0
-  #ownUnique = 0
 
   constructor(
     region: Region, plan: WorkerPlan, features: RingFeatures, fuseFd: number, counters: Float64Array,
     hiprio: HiprioSink, init: InitPolicy, events: QueueEvents, trace: RequestTrace | null, ringRoom: RingRoom, limitMs = 0,
   ) {
-    this.#region = region
-    this.#plan = plan
-    this.#ringRoom = ringRoom
-    this.#parked = new SlotFifo(plan.slotCount)
-    this.#parkedLimit = plan.parked
-    this.#channel = new FuseChannel(fuseFd)
-    this.#counters = counters
-    this.#hiprio = hiprio
-    this.#init = init
-    this.#events = events
-    this.#trace = trace
-    this.#deadline = limitMs > 0 ? new RequestDeadline(plan.slotCount, limitMs) : null
-    this.slots = new SlotTable(plan)
-    this.ring = new DriverRing(region, plan.ring, features)
-  }
-
-  /** Whether one more request may be read, whatever it turns out to be. */
-  get hasRoom(): boolean {
-    // a large buffer for the read itself, and one for a reply: the request that waits longest can then always go on
-    const buffers = this.slots.freeSlotCount > 0 && this.slots.freeLargeCount > 1
-    if (!this.connected) return buffers
-    const room = buffers && this.#parked.length === 0 && this.ring.freeCount >= this.ring.cost(Slot.TABLE_LENGTH)
-    this.#ringRoom.tell(room)
-    return room || (buffers && this.#parked.length < this.#parkedLimit && !this.#ringRoom.elsewhere())
-  }
-
-  /** Changes who is told of requests: nobody, or this. */
-  observe(trace: RequestTrace | null): void {
-    // those under way have no time of their beginning
-    if (this.#trace === null) this.slots.startMs.fill(0)
-    this.#trace = trace
+    super(region, plan, features, fuseFd, counters, trace, ringRoom, limitMs)
+    this.hiprio = hiprio
+    this.forgets = hiprio
+    this.init = init
+    this.events = events
   }
 
   /** Reads one request from the kernel and puts it on its way, without notifying the device. */
   receive(): Received {
     if (!this.hasRoom) return Received.FULL
     const { slots } = this
-    const { view, bytes, address } = this.#region
+    const { view, bytes, address } = this.region
     const head = slots.at(slots.nextSlot) + Slot.IN
     const tail = slots.largeAt(slots.nextLarge)
-    const length = this.#channel.receive(address + head, address + tail)
+    const length = this.channel.receive(address + head, address + tail)
     if (length <= 0) return this.#readFailed(length)
 
     const opcode = view.getUint32(head + FuseInHeader.opcode, true)
@@ -142,26 +90,27 @@ export class RequestQueue {
       large = opcode === Op.WRITE || length > Slot.IN_BYTES
       if (!large) bytes.copyWithin(head + REQUEST_HEAD_BYTES, tail, tail + length - REQUEST_HEAD_BYTES)
     }
-    this.#lastUniqueLow = view.getUint32(head + FuseInHeader.unique, true)
-    this.#lastUniqueHigh = view.getUint32(head + FuseInHeader.unique + 4, true)
-    this.#counters[Counter.REQUESTS]!++
-    this.#counters[Counter.OPCODES + (opcode < OPCODE_LIMIT ? opcode : 0)]!++
+    this.lastUniqueLow = view.getUint32(head + FuseInHeader.unique, true)
+    this.lastUniqueHigh = view.getUint32(head + FuseInHeader.unique + 4, true)
+    this.counters[Counter.REQUESTS]!++
+    this.counters[Counter.OPCODES + (opcode < OPCODE_LIMIT ? opcode : 0)]!++
     if (!hasReply(opcode)) {
       this.#toHiprio(opcode, head, large ? tail : head + REQUEST_HEAD_BYTES, length)
       return Received.ONE
     }
-    if (this.#trace !== null) this.#trace.received(view, head)
+    if (this.trace !== null) this.trace.received(view, head)
     if (!this.connected) {
-      this.#fail(this.#lastUniqueLow, this.#lastUniqueHigh, -errno.ENOTCONN)
+      this.fail(this.lastUniqueLow, this.lastUniqueHigh, -errno.ENOTCONN)
       return Received.ONE
     }
     if (opcode === Op.INIT) {
-      adaptInitRequest(view, head, this.#init)
+      adaptInitRequest(view, head, this.init)
+      this.initReceived(head, length)
       this.offered = [view.getUint32(head + FuseInHeader.SIZE + FuseInitIn.flags, true), view.getUint32(head + FuseInHeader.SIZE + FuseInitIn.flags2, true)]
     } else if (opcode === Op.WRITE) {
-      this.#counters[Counter.BYTES_WRITTEN]! += length - REQUEST_HEAD_BYTES
+      this.counters[Counter.BYTES_WRITTEN]! += length - REQUEST_HEAD_BYTES
     }
-    this.#enqueue(slots.takeSlot(), opcode, length, large ? slots.takeLarge() : NO_BUFFER, Waiter.KERNEL)
+    this.enqueue(slots.takeSlot(), opcode, length, large ? slots.takeLarge() : NO_BUFFER, Waiter.KERNEL)
     return Received.ONE
   }
 
@@ -176,77 +125,24 @@ export class RequestQueue {
 
   /** FORGET, BATCH_FORGET, INTERRUPT: copied, so the slot stays free. @param tailAt where bytes from 80 on lie, of `length` in all */
   #toHiprio(opcode: number, head: number, tailAt: number, length: number): void {
-    const { view } = this.#region
-    if (this.#trace !== null) this.#trace.hiprio(opcode, view, head, tailAt, length)
+    const { view } = this.region
+    if (this.trace !== null) this.trace.hiprio(opcode, view, head, tailAt, length)
     const arg = head + FuseInHeader.SIZE
     switch (opcode) {
-      case Op.FORGET: handOverForget(view, head, this.#hiprio); break
-      case Op.BATCH_FORGET: handOverBatch(view, head, tailAt, length, this.#hiprio); break
+      case Op.FORGET: handOverForget(view, head, this.forgets); break
+      case Op.BATCH_FORGET: handOverBatch(view, head, tailAt, length, this.forgets); break
       case Op.INTERRUPT: {
         const low = view.getUint32(arg + FuseInterruptIn.unique, true)
         const high = view.getUint32(arg + FuseInterruptIn.unique + 4, true)
-        this.#hiprio.interrupt(low, high)
-        if (!this.interrupt(low, high)) this.#events.interrupted(low, high)
+        this.hiprio.interrupt(low, high)
+        if (!this.interrupt(low, high)) this.events.interrupted(low, high)
         break
       }
     }
   }
 
-  /** Notes what is known of a request, and puts it on the ring, now or when there is room. */
-  #enqueue(slot: number, opcode: number, length: number, inLarge: number, waiter: number): void {
-    const { slots } = this
-    const at = slots.at(slot)
-    const payloadBytes = replyPayloadBytes(opcode, this.#region.view, at + Slot.IN)
-    slots.largeIn[slot] = inLarge
-    slots.largeOut[slot] = NO_BUFFER
-    if (payloadBytes > MAX_WRITE) {
-      slots.release(slot)
-      this.#fail(this.#lastUniqueLow, this.#lastUniqueHigh, -errno.EIO)
-      return
-    }
-    slots.opcode[slot] = opcode
-    slots.uniqueLow[slot] = this.#lastUniqueLow
-    slots.uniqueHigh[slot] = this.#lastUniqueHigh
-    slots.inBytes[slot] = length
-    slots.fixedBytes[slot] = replyFixedBytes(opcode)
-    slots.payloadBytes[slot] = payloadBytes
-    slots.payloadAt[slot] = at + Slot.PAGE
-    slots.waiter[slot] = waiter
-    if (this.#trace !== null) slots.startMs[slot] = performance.now()
-    this.inFlight++
-    // waiting for a lock takes as long as its owner likes
-    if (this.#deadline !== null && opcode !== Op.SETLKW) this.#deadline.add(slot, performance.now())
-    if (this.#parked.length === 0 && this.#fits(slot)) {
-      this.#add(slot)
-    } else {
-      this.#parked.push(slot)
-      this.#counters[Counter.PARKED]!++
-    }
-  }
-
-  /** Milliseconds until a request is late, 0 when one is, −1 when none can be. */
-  get leftMs(): number {
-    return this.#deadline === null || !this.connected ? -1 : this.#deadline.leftMs(performance.now())
-  }
-
-  /** For messages: the opcode of the request that is late. */
-  get lateOpcode(): number {
-    return this.slots.opcode[this.#deadline!.oldest]!
-  }
-
-  /** Whether ring and buffers have room for a request. */
-  #fits(slot: number): boolean {
-    return this.ring.freeCount >= this.ring.cost(Slot.TABLE_LENGTH) && (this.slots.payloadBytes[slot]! <= PAGE_SIZE || this.slots.freeLargeCount > 0)
-  }
-
-  /** Makes the chain of a request available to the device. */
-  #add(slot: number): void {
-    const { slots } = this
-    if (slots.payloadBytes[slot]! > PAGE_SIZE) slots.payloadAt[slot] = slots.largeAt(slots.largeOut[slot] = slots.takeLarge())
-    const count = buildChain(this.#region, slots, slot)
-    const table = slots.at(slot) + Slot.TABLE
-    this.ring.add(table, this.#region.address + table, count, slot)
-  }
+  /** An INIT is about to be sent. */
+  protected initReceived(_head: number, _length: number): void {}
 
   /** Ends every request that the device has given back, and sends what waited for the room. @returns how many came back */
   complete(): number {
@@ -255,52 +151,54 @@ export class RequestQueue {
       this.#end(slot, this.ring.usedLength)
       count++
     }
-    while (this.#parked.length > 0 && this.#fits(this.#parked.at(0))) {
-      const slot = this.#parked.at(0)
-      this.#parked.shift()
-      this.#add(slot)
-    }
+    this.sendParked()
     return count
   }
 
   #end(slot: number, used: number): void {
     const { slots } = this
-    const { view } = this.#region
+    const { view } = this.region
     const at = slots.at(slot)
     const opcode = slots.opcode[slot]!
     const error = view.getInt32(at + Slot.OUT + FuseOutHeader.error, true)
     const sound = isSound(view, slots, slot, used, error)
     this.inFlight--
-    this.#deadline?.remove(slot)
+    this.deadline?.remove(slot)
+    if (this.answered(slot, opcode, sound, error, used)) return
     if (slots.waiter[slot] === Waiter.KERNEL) {
-      if (error !== 0) this.#counters[Counter.ERRORS]!++
+      if (error !== 0) this.counters[Counter.ERRORS]!++
       if (sound) this.#reply(slot, opcode, error, used)
       else this.#badReply(slot)
     }
     // the Rust virtiofsd gives DESTROY back unwritten, the C one with a header: both are right
-    if (this.#trace !== null) this.#trace.ended(view, slots, slot, sound ? error : opcode === Op.DESTROY && used === 0 ? 0 : -errno.EIO, used)
+    if (this.trace !== null) this.trace.ended(view, slots, slot, sound ? error : opcode === Op.DESTROY && used === 0 ? 0 : -errno.EIO, used)
     if (slots.waiter[slot] === Waiter.NOBODY && sound && error === 0 && this.connected) this.#giveBack(slot, opcode, used)
     else slots.release(slot)
-    if (opcode === Op.DESTROY) this.#events.destroyed()
+    if (opcode === Op.DESTROY) this.events.destroyed()
+  }
+
+  /** A reply came, before anybody else sees it. @returns whether it is no reply to the kernel, nor the end of the request */
+  protected answered(_slot: number, _opcode: number, _sound: boolean, _error: number, _used: number): boolean {
+    return false
   }
 
   #badReply(slot: number): void {
-    this.#counters[Counter.BAD_REPLIES]!++
-    this.#fail(this.slots.uniqueLow[slot]!, this.slots.uniqueHigh[slot]!, -errno.EIO)
+    this.counters[Counter.BAD_REPLIES]!++
+    this.fail(this.slots.uniqueLow[slot]!, this.slots.uniqueHigh[slot]!, -errno.EIO)
   }
 
   #reply(slot: number, opcode: number, error: number, used: number): void {
     const { slots } = this
-    const { address } = this.#region
+    const { address } = this.region
     const out = slots.at(slot) + Slot.OUT
     const fixedBytes = slots.fixedBytes[slot]!
     if (opcode === Op.INIT) return this.#replyInit(slot, error, used)
     let written
     if (used <= fixedBytes) {
-      written = this.#channel.reply(address + out, used)
+      written = this.channel.reply(address + out, used)
     } else {
-      written = this.#channel.replyWithPayload(address + out, fixedBytes, address + slots.payloadAt[slot]!, used - fixedBytes)
-      if (opcode === Op.READ) this.#counters[Counter.BYTES_READ]! += used - fixedBytes
+      written = this.channel.replyWithPayload(address + out, fixedBytes, address + slots.payloadAt[slot]!, used - fixedBytes)
+      if (opcode === Op.READ) this.counters[Counter.BYTES_READ]! += used - fixedBytes
     }
     if (written < 0) this.#notTaken(slot, written)
   }
@@ -309,13 +207,13 @@ export class RequestQueue {
   #replyInit(slot: number, error: number, used: number): void {
     const { view, bytes, address } = this.#initReply ??= scratch(FuseOutHeader.SIZE + FuseInitOut.SIZE)
     const out = this.slots.at(slot) + Slot.OUT
-    bytes.set(this.#region.bytes.subarray(out, out + used))
+    bytes.set(this.region.bytes.subarray(out, out + used))
     view.setUint32(FuseOutHeader.len, used, true)
-    adaptInitReply(view, 0, this.#init)
-    const written = this.#channel.reply(address, used)
+    adaptInitReply(view, 0, this.init)
+    const written = this.channel.reply(address, used)
     if (written < 0) this.#notTaken(slot, written)
     // the kernel has it by now: what is asked of the mount from here on is asked as was negotiated
-    this.#events.initAnswered(error, view, FuseOutHeader.SIZE)
+    this.events.initAnswered(error, view, FuseOutHeader.SIZE)
   }
 
   /**
@@ -324,41 +222,21 @@ export class RequestQueue {
    * not do it, the caller still waits.
    */
   #notTaken(slot: number, error: number): void {
-    this.#counters[Counter.DROPPED_REPLIES]!++
+    this.counters[Counter.DROPPED_REPLIES]!++
     switch (-error) {
       case errno.EINVAL: case errno.EINTR: case errno.EAGAIN: case errno.ENOMEM: case errno.EIO: this.#badReply(slot)
     }
-  }
-
-  /** Answers a request without the device. */
-  #fail(uniqueLow: number, uniqueHigh: number, error: number): void {
-    let written = this.#channel.fail(uniqueLow, uniqueHigh, error)
-    for (let i = 0; i < FAIL_ATTEMPTS && (written === -errno.EINTR || written === -errno.EAGAIN || written === -errno.ENOMEM); i++) {
-      written = this.#channel.fail(uniqueLow, uniqueHigh, error)
-    }
-    if (written < 0) this.#counters[Counter.DROPPED_REPLIES]!++
-  }
-
-  /** Puts a request of the driver's own on the ring; the slot holds it but for its unique. */
-  #sendOwn(slot: number, opcode: number, length: number): void {
-    const head = this.slots.at(slot) + Slot.IN
-    const { view } = this.#region
-    this.#lastUniqueLow = this.#ownUnique = (this.#ownUnique + 2) >>> 0
-    this.#lastUniqueHigh = OWN_UNIQUE_HIGH
-    view.setUint32(head + FuseInHeader.unique, this.#lastUniqueLow, true)
-    view.setUint32(head + FuseInHeader.unique + 4, this.#lastUniqueHigh, true)
-    this.#enqueue(slot, opcode, length, NO_BUFFER, Waiter.DRIVER)
   }
 
   /** Puts FUSE_DESTROY on the ring. Only when nothing is in flight, so there is room. */
   sendDestroy(): void {
     const slot = this.slots.takeSlot()
     const head = this.slots.at(slot) + Slot.IN
-    const { view, bytes } = this.#region
+    const { view, bytes } = this.region
     bytes.fill(0, head, head + FuseInHeader.SIZE)
     view.setUint32(head + FuseInHeader.len, FuseInHeader.SIZE, true)
     view.setUint32(head + FuseInHeader.opcode, Op.DESTROY, true)
-    this.#sendOwn(slot, Op.DESTROY, FuseInHeader.SIZE)
+    this.sendOwn(slot, Op.DESTROY, FuseInHeader.SIZE)
   }
 
   /**
@@ -373,10 +251,10 @@ export class RequestQueue {
     if (this.#interruptParked(uniqueLow, uniqueHigh)) return true
     for (const slot of this.ring.outstanding()) {
       if (slots.uniqueLow[slot] !== uniqueLow || slots.uniqueHigh[slot] !== uniqueHigh || slots.waiter[slot] !== Waiter.KERNEL) continue
-      const pid = this.#region.view.getUint32(slots.at(slot) + Slot.IN + FuseInHeader.pid, true)
+      const pid = this.region.view.getUint32(slots.at(slot) + Slot.IN + FuseInHeader.pid, true)
       if (slots.opcode[slot] !== Op.INIT && isBeingKilled(pid)) {
         slots.waiter[slot] = Waiter.NOBODY
-        this.#fail(uniqueLow, uniqueHigh, -errno.EINTR)
+        this.fail(uniqueLow, uniqueHigh, -errno.EINTR)
       }
       return true
     }
@@ -385,37 +263,38 @@ export class RequestQueue {
 
   #interruptParked(uniqueLow: number, uniqueHigh: number): boolean {
     const { slots } = this
-    for (let place = 0; place < this.#parked.length; place++) {
-      const slot = this.#parked.at(place)
+    for (let place = 0; place < this.parked.length; place++) {
+      const slot = this.parked.at(place)
       if (slots.uniqueLow[slot] !== uniqueLow || slots.uniqueHigh[slot] !== uniqueHigh) continue
       const opcode = slots.opcode[slot]!
       // the end of a close(), which gives the caller's locks back, has to come to the device
-      if (opcode === Op.INIT || opcode === Op.FLUSH) return true
-      this.#parked.remove(place)
-      this.inFlight--
-      this.#deadline?.remove(slot)
-      if (this.#trace !== null) this.#trace.ended(this.#region.view, slots, slot, -errno.EINTR, FuseOutHeader.SIZE)
-      slots.release(slot)
-      this.#fail(uniqueLow, uniqueHigh, -errno.EINTR)
+      if (opcode === Op.INIT || opcode === Op.FLUSH || this.mustWait(slot)) return true
+      this.parked.remove(place)
+      this.giveUp(slot, -errno.EINTR)
       return true
     }
+    return false
+  }
+
+  /** Whether a request that is here may have done something, so that its caller has to hear how it ends. */
+  protected mustWait(_slot: number): boolean {
     return false
   }
 
   /** Gives the lookups and the handle of a good reply back that nobody waits for, and its slot. */
   #giveBack(slot: number, opcode: number, used: number): void {
     const { slots } = this
-    const { view } = this.#region
+    const { view } = this.region
     const at = slots.at(slot)
     const out = at + Slot.OUT + FuseOutHeader.SIZE
-    forgetReply(view, opcode, out, slots.payloadAt[slot]!, Math.max(0, used - slots.fixedBytes[slot]!), this.#hiprio)
+    forgetReply(view, opcode, out, slots.payloadAt[slot]!, Math.max(0, used - slots.fixedBytes[slot]!), this.hiprio)
     slots.release(slot)
     if (releaseOpcode(opcode) === 0) return
     // the slot just freed is the next one
     const own = slots.takeSlot()
     const head = slots.at(own) + Slot.IN
     const nodeidAt = opcode === Op.CREATE || opcode === Op.TMPFILE ? out + FuseEntryOut.nodeid : head + FuseInHeader.nodeid
-    this.#sendOwn(own, releaseOpcode(opcode), buildRelease(view, opcode, nodeidAt, out, head))
+    this.sendOwn(own, releaseOpcode(opcode), buildRelease(view, opcode, nodeidAt, out, head))
   }
 
   /**
@@ -426,27 +305,22 @@ export class RequestQueue {
    * @returns how many were answered
    */
   failInFlight(error: number): number {
-    if (this.#private) return 0
+    if (this.#failed) return 0
+    this.#failed = true
     this.connected = false
     const { slots } = this
-    const parked = Array.from({ length: this.#parked.length }, (_, place) => this.#parked.at(place))
+    const parked = Array.from({ length: this.parked.length }, (_, place) => this.parked.at(place))
     const waiting = [...this.ring.outstanding(), ...parked].filter(slot => slots.waiter[slot] === Waiter.KERNEL)
-    while (this.#parked.length > 0) this.#parked.shift()
+    while (this.parked.length > 0) this.parked.shift()
     for (const slot of waiting) {
       slots.waiter[slot] = Waiter.NOBODY
-      this.#fail(slots.uniqueLow[slot]!, slots.uniqueHigh[slot]!, error)
+      this.fail(slots.uniqueLow[slot]!, slots.uniqueHigh[slot]!, error)
     }
     this.inFlight = 0
     this.ring.broken ||= 'the device is gone'
-    const { lengthBytes } = this.#region
-    this.#region = this.#private = viewRegion(mapAnonymous(lengthBytes), lengthBytes)
-    this.slots = new SlotTable(this.#plan)
+    const { lengthBytes } = this.region
+    this.region = this.private ??= viewRegion(mapAnonymous(lengthBytes), lengthBytes)
+    this.slots = new SlotTable(this.plan)
     return waiting.length
-  }
-
-  /** Frees what the queue made itself. */
-  close(): void {
-    if (this.#private) unmap(this.#private.address, this.#private.lengthBytes)
-    this.#private = undefined
   }
 }
