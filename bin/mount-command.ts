@@ -27,6 +27,8 @@ export async function mountCommand(request: MountRequest, usable: () => void, lo
   // from here to the listeners nothing may be awaited: the device may go at any time
   const say = (severity: Severity, message: string): void => log.write(severity, `${mounted.mountpoint}: ${message}`)
   mounted.on('gone', reason => say(Severity.ERROR, `${reason}; operations fail until it is unmounted`))
+  mounted.on('lost', reason => say(Severity.WARNING, `${reason}; operations wait until it is back`))
+  mounted.on('found', () => say(Severity.WARNING, 'the backend is back'))
   mounted.on('trouble', message => say(Severity.ERROR, message))
   mounted.on('idle', () => say(Severity.INFO, 'unmounted, for nobody used it'))
   if (interrupted) {

@@ -17,7 +17,7 @@ export async function statusCommand(target: string | undefined, json: boolean): 
   return mounts.some(({ health }) => UNWELL.has(health)) ? ExitCode.FAILURE : ExitCode.OK
 }
 
-const UNWELL = new Set<FoundMount['health']>(['gone', 'dead', 'silent'])
+const UNWELL = new Set<FoundMount['health']>(['gone', 'waiting', 'dead', 'silent'])
 
 async function found(target: string): Promise<FoundMount> {
   const mount = await findMountBy(target)
@@ -35,7 +35,7 @@ const ADVICE: Partial<Record<FoundMount['health'], string>> = {
 }
 
 function health(mount: FoundMount): string {
-  const why = mount.health === 'gone' ? mount.reason : ADVICE[mount.health]
+  const why = mount.health === 'gone' || mount.health === 'waiting' ? mount.reason : ADVICE[mount.health]
   return why === undefined ? mount.health : `${mount.health} (${why})`
 }
 

@@ -27,7 +27,7 @@ const BATCH_HEAD = FuseInHeader.SIZE + FuseBatchForgetIn.SIZE
 const BATCH_MAX = Math.floor((HiprioSlot.MESSAGE_BYTES - BATCH_HEAD) / FuseForgetOne.SIZE)
 
 export class HiprioQueue implements HiprioSink {
-  readonly ring: DriverRing
+  ring: DriverRing
   /** Cleared at unmount: nothing is sent any more (virtio_kill_sb). */
   connected = true
   /**
@@ -37,7 +37,7 @@ export class HiprioQueue implements HiprioSink {
    */
   takesInterrupts = true
 
-  readonly #region: Region
+  #region: Region
   readonly #slots: number
   readonly #free: Int32Array
   #freeCount: number
@@ -155,6 +155,16 @@ export class HiprioQueue implements HiprioSink {
     }
     if (count > 0) this.flush()
     return count
+  }
+
+  /** A new session with the device: what was for the old one is dropped. @param region of the same layout */
+  reset(region: Region, plan: MemoryPlan, features: RingFeatures): void {
+    this.#region = region
+    this.ring = new DriverRing(region, plan.hiprio, features)
+    this.#freeCount = plan.hiprio.size
+    for (let i = 0; i < plan.hiprio.size; i++) this.#free[i] = plan.hiprio.size - 1 - i
+    this.disconnect()
+    this.connected = true
   }
 
   /** Stops the queue and drops what is parked (virtio_kill_sb, drain_hiprio_queued_reqs). */

@@ -9,7 +9,7 @@ import type { Handlers } from '../device/handlers.js'
 import { decodeInitAnswer } from '../fuse/init.js'
 import { opcodeName } from '../fuse/opcodes.js'
 import { CpuLatency } from '../sys/cpu-latency.js'
-import { Epoll, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLRDHUP, schedYield, signalEventfd } from '../sys/io.js'
+import { Epoll, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, schedYield } from '../sys/io.js'
 import { viewRegion } from '../sys/memory.js'
 import { Counter, workerCounters } from './counters.js'
 import { HiprioQueue, type HiprioSink } from './hiprio-queue.js'
@@ -18,13 +18,14 @@ import { PollBudget } from '../virtio/poll-budget.js'
 import { Received, RequestQueue } from './request-queue.js'
 import { RequestTrace } from './request-trace.js'
 import { RingRoom } from './ring-room.js'
+import { SessionQueue } from './session-queue.js'
+import { TOKEN_SOCKET, type VhostUserBackend, VhostUserLine } from './vhost-user-line.js'
 import type { WorkerEvent, WorkerPort, WorkerSetup } from './worker-protocol.js'
 
 const EPOLLET = 2 ** 31
+/** Beside those of VhostUserLine. */
 const TOKEN_FUSE = 0
-const TOKEN_CALL = 1
 const TOKEN_WAKE = 2
-const TOKEN_SOCKET = 3
 const NOT_ARMED = -1
 /** Requests read before completions are looked at again, so that neither side starves. */
 const BATCH = 16
@@ -36,6 +37,8 @@ export class QueueWorker {
   readonly #port: WorkerPort
   readonly #counters: Float64Array
   readonly #queue: RequestQueue
+  /** The same, on a mount that waits for a device that goes away. */
+  readonly #session: SessionQueue | undefined
   /** Worker 0 owns hiprio; the others relay to it. */
   readonly #hiprio: HiprioQueue | undefined
   readonly #sink: HiprioSink
@@ -54,6 +57,11 @@ export class QueueWorker {
   /** What epoll listens to on /dev/fuse. */
   #fuseEvents = NOT_ARMED
   #draining = false
+  /** To a device in another process; undefined while there is none. */
+  #line: VhostUserLine | undefined
+  #initialised = false
+  /** The device is away, and waited for. */
+  #lost = false
   #gone = false
   #exit = false
 
@@ -80,8 +88,10 @@ export class QueueWorker {
     } else {
       this.#sink = new HiprioRelay(setup.relays[setup.index - 1]!, setup.sleepFlags, setup.wakeFds[0]!)
     }
-    this.#queue = new RequestQueue(region, plan, features, setup.fuseFd, this.#counters, this.#sink, setup.init, {
+    const Queue = setup.outlivesDevice ? SessionQueue : RequestQueue
+    this.#queue = new Queue(region, plan, features, setup.fuseFd, this.#counters, this.#sink, setup.init, {
       initAnswered: (error, view, at) => this.#initAnswered(error, view, at),
+      greeted: (error, view, at) => this.#post({ type: 'greeted', error, answer: error === 0 ? decodeInitAnswer(view, at) : undefined }),
       destroyed: () => {
         this.#trace.flush()
         this.#post({ type: 'destroyed' })
@@ -93,16 +103,14 @@ export class QueueWorker {
       if (this.#hiprio) this.#emulatedHiprio = new EmulatedQueue(region, setup.plan.hiprio, features, handlers, backend.interrupts, setup.wakeFds.length, backend.hiprioPool)
     }
     this.#epoll.add(setup.wakeFd, EPOLLIN | EPOLLET, TOKEN_WAKE)
-    if (backend.kind === 'vhost-user') {
-      this.#epoll.add(backend.callFd, EPOLLIN | EPOLLET, TOKEN_CALL)
-      if (this.#hiprio) this.#epoll.add(backend.hiprioCallFd, EPOLLIN | EPOLLET, TOKEN_CALL)
-      this.#epoll.add(backend.socketFd, EPOLLRDHUP | EPOLLHUP | EPOLLERR, TOKEN_SOCKET)
-      // a kick that came while the ring was disabled is lost, so each ring is kicked once now
-      signalEventfd(backend.kickFd)
-      if (this.#hiprio) signalEventfd(backend.hiprioKickFd)
-      this.#queue.ring.disableCallbacks()
-      this.#hiprio?.ring.disableCallbacks()
-    }
+    if (this.#queue instanceof SessionQueue) this.#session = this.#queue
+    if (backend.kind === 'vhost-user') this.#connect(backend)
+  }
+
+  #connect(backend: VhostUserBackend): void {
+    this.#line = new VhostUserLine(this.#epoll, backend, this.#hiprio !== undefined)
+    this.#queue.ring.disableCallbacks()
+    this.#hiprio?.ring.disableCallbacks()
   }
 
   #post(event: WorkerEvent): void {
@@ -191,22 +199,20 @@ export class QueueWorker {
 
   /** Tells the device that the request ring has something new. */
   #kick(): void {
-    const { backend } = this.#setup
-    if (backend.kind === 'vhost-user') {
+    if (this.#line) {
       this.#counters[Counter.KICKS]!++
-      signalEventfd(backend.kickFd)
-    } else {
-      this.#emulated!.process()
+      this.#line.kick()
+    } else if (this.#emulated) {
+      this.#emulated.process()
       this.#completions()
     }
   }
 
   #kickHiprio(): void {
-    const { backend } = this.#setup
-    if (backend.kind === 'vhost-user') {
-      signalEventfd(backend.hiprioKickFd)
-    } else {
-      this.#emulatedHiprio!.process()
+    if (this.#line) {
+      this.#line.kickHiprio()
+    } else if (this.#emulatedHiprio) {
+      this.#emulatedHiprio.process()
       this.#hiprio!.complete()
     }
   }
@@ -219,7 +225,7 @@ export class QueueWorker {
   /** Looks again for a bounded time. @returns whether there is work */
   #pollForWork(): boolean {
     if (!this.#poll.worthwhile || this.#gone || !this.#fuseOpen) return false
-    const ring = this.#setup.backend.kind === 'vhost-user' ? this.#queue.ring : undefined
+    const ring = this.#line ? this.#queue.ring : undefined
     this.#poll.start()
     do {
       // whoever is to bring the work may be waiting for this CPU
@@ -291,7 +297,7 @@ export class QueueWorker {
 
   /** Whether there is a device in another process, which can be asked for notices. */
   get #vhostUser(): boolean {
-    return this.#setup.backend.kind === 'vhost-user' && !this.#gone
+    return this.#line !== undefined && !this.#gone
   }
 
   /**
@@ -320,6 +326,7 @@ export class QueueWorker {
   }
 
   #initAnswered(error: number, view: DataView, at: number): void {
+    this.#initialised = error === 0
     this.#post({ type: 'init', error, answer: error === 0 ? decodeInitAnswer(view, at) : undefined, offered: this.#queue.offered })
   }
 
@@ -330,14 +337,37 @@ export class QueueWorker {
 
   /** virtio_fs_remove, on this thread: nothing new goes to the device, what it had is failed. */
   #deviceGone(reason: string): void {
-    if (this.#gone) return
-    this.#post({ type: 'gone', reason, failed: this.#fail(-errno.EIO) })
+    if (this.#gone || this.#lost) return
+    if (this.#session && this.#initialised && this.#fuseOpen) this.#deviceLost(this.#session, reason)
+    else this.#post({ type: 'gone', reason, failed: this.#fail(-errno.EIO) })
+  }
+
+  /** The device went, and is waited for. */
+  #deviceLost(session: SessionQueue, reason: string): void {
+    this.#lost = true
+    this.#line?.leave()
+    this.#line = undefined
+    this.#hiprio?.disconnect()
+    session.suspend()
+    this.#post({ type: 'lost', reason })
+  }
+
+  /** The device is back, on other memory. @returns false when nobody is left for whom to go on */
+  #resume(session: SessionQueue, memoryAddress: number, backend: VhostUserBackend): boolean {
+    if (!this.#lost || this.#gone || !this.#fuseOpen) return false
+    const { plan, features } = this.#setup
+    const region = viewRegion(memoryAddress, plan.lengthBytes)
+    this.#lost = false
+    this.#hiprio!.reset(region, plan, features)
+    session.resume(region, features)
+    this.#connect(backend)
+    return true
   }
 
   #fail(error: number): number {
     this.#gone = true
     // its end would be seen for ever, whenever it comes
-    if (this.#setup.backend.kind === 'vhost-user') this.#epoll.remove(this.#setup.backend.socketFd)
+    this.#line?.ignoreSocket()
     // what the device answered before it went is still good
     this.#queue.complete()
     this.#queue.connected = false
@@ -360,6 +390,12 @@ export class QueueWorker {
           this.#hiprio?.disconnect()
           break
         case 'fail': this.#post({ type: 'failed', failed: this.#gone ? 0 : this.#fail(command.error) }); break
+        case 'lose': this.#deviceGone(command.reason); break
+        case 'resume': this.#post({ type: 'resumed', taken: this.#resume(this.#session!, command.memoryAddress, command.backend) }); break
+        case 'go-on':
+          this.#session!.goOn()
+          if (this.#queue.ring.kickNeeded()) this.#kick()
+          break
         case 'interrupt': this.#queue.interrupt(command.uniqueLow, command.uniqueHigh); break
         case 'observe':
           this.#trace.observe(command.observation)

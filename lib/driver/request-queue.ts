@@ -45,6 +45,8 @@ export const enum Received {
 export interface QueueEvents {
   /** INIT was answered; `error` is 0 or −errno and the fuse_init_out is at `view[at]`. */
   initAnswered(error: number, view: DataView, at: number): void
+  /** The device of a new session has answered INIT; otherwise the same. */
+  greeted?(error: number, view: DataView, at: number): void
   /** DESTROY came back. */
   destroyed(): void
   /** The caller of a request that another queue may have was interrupted. */

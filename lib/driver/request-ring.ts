@@ -33,6 +33,7 @@ export class RequestRing {
 
   protected region: Region
   protected readonly plan: WorkerPlan
+  protected readonly ringFeatures: RingFeatures
   readonly #ringRoom: RingRoom
   protected readonly parked: SlotFifo
   readonly #parkedLimit: number
@@ -54,6 +55,7 @@ export class RequestRing {
   ) {
     this.region = region
     this.plan = plan
+    this.ringFeatures = features
     this.#ringRoom = ringRoom
     this.parked = new SlotFifo(plan.slotCount)
     this.#parkedLimit = plan.parked
@@ -167,13 +169,18 @@ export class RequestRing {
 
   /** Puts a request of the driver's own on the ring; the slot holds it but for its unique. */
   protected sendOwn(slot: number, opcode: number, length: number): void {
-    const head = this.slots.at(slot) + Slot.IN
-    const { view } = this.region
-    this.lastUniqueLow = this.#ownUnique = (this.#ownUnique + 2) >>> 0
+    this.putOwnUnique(slot)
+    this.lastUniqueLow = this.slots.uniqueLow[slot]!
     this.lastUniqueHigh = OWN_UNIQUE_HIGH
-    view.setUint32(head + FuseInHeader.unique, this.lastUniqueLow, true)
-    view.setUint32(head + FuseInHeader.unique + 4, this.lastUniqueHigh, true)
     this.enqueue(slot, opcode, length, NO_BUFFER, Waiter.DRIVER)
+  }
+
+  /** Gives a request of the driver's own the next unique. */
+  protected putOwnUnique(slot: number): void {
+    const at = this.slots.at(slot) + Slot.IN + FuseInHeader.unique
+    const low = this.#ownUnique = (this.#ownUnique + 2) >>> 0
+    this.region.view.setUint32(at, this.slots.uniqueLow[slot] = low, true)
+    this.region.view.setUint32(at + 4, this.slots.uniqueHigh[slot] = OWN_UNIQUE_HIGH, true)
   }
 
   /** Answers a request that is not on the ring without the device, and frees its slot. @param error 0 or −errno */

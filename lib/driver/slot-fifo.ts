@@ -18,6 +18,13 @@ export class SlotFifo {
     this.length++
   }
 
+  /** Puts one before the oldest. */
+  pushFirst(slot: number): void {
+    this.#head = (this.#head + this.#slots.length - 1) % this.#slots.length
+    this.#slots[this.#head] = slot
+    this.length++
+  }
+
   /** Takes the oldest out. */
   shift(): void {
     this.#head = (this.#head + 1) % this.#slots.length

@@ -89,10 +89,22 @@ export class SlotTable {
     return this.#freeLarge[--this.freeLargeCount]!
   }
 
+  /** Frees the large buffer for a slot's reply. */
+  dropLargeOut(slot: number): void {
+    if (this.largeOut[slot] !== NO_BUFFER) this.#freeLarge[this.freeLargeCount++] = this.largeOut[slot]!
+    this.largeOut[slot] = NO_BUFFER
+  }
+
+  /** Frees both large buffers of a slot. */
+  dropLarge(slot: number): void {
+    this.dropLargeOut(slot)
+    if (this.largeIn[slot] !== NO_BUFFER) this.#freeLarge[this.freeLargeCount++] = this.largeIn[slot]!
+    this.largeIn[slot] = NO_BUFFER
+  }
+
   /** Frees a slot and the large buffers that it has. */
   release(slot: number): void {
-    if (this.largeOut[slot] !== NO_BUFFER) this.#freeLarge[this.freeLargeCount++] = this.largeOut[slot]!
-    if (this.largeIn[slot] !== NO_BUFFER) this.#freeLarge[this.freeLargeCount++] = this.largeIn[slot]!
+    this.dropLarge(slot)
     this.#freeSlots[this.freeSlotCount++] = slot
   }
 }

@@ -66,3 +66,10 @@ export interface Transport {
   /** Frees everything, whatever state it is in. */
   close(): Promise<void>
 }
+
+/**
+ * Reaches a device that went away: a new transport to it, probed and not started, which the caller
+ * owns. Any way to a device in another process, or on another machine, can be had again like this.
+ * Rejects while the device is not there; it is called again then.
+ */
+export type Reach = () => Promise<Transport>

@@ -13,7 +13,6 @@ import { errno, errorLine, PeerGoneError } from '../errors.js'
 import { explainInitRefusal, type InitAnswer, type InitPolicy } from '../fuse/init.js'
 import { openCpuLatency } from '../sys/cpu-latency.js'
 import { close } from '../sys/io.js'
-import { createMemfd, mapShared, unmap } from '../sys/memory.js'
 import { cloneFuse } from '../sys/mount.js'
 import { allocateCounters } from './counters.js'
 import { within } from './deadline.js'
@@ -22,10 +21,12 @@ import { allocateRelay } from './hiprio-relay.js'
 import { planMemory, MAX_WRITE, type MemoryPlan } from './memory-plan.js'
 import { NotifierHandle } from './notifier-handle.js'
 import { NO_OBSERVATION, type Observation, type Observed } from './observation.js'
+import { Reconnection, type Reconnecting } from './reconnection.js'
 import { TraceFile } from './request-trace.js'
 import { allocateRingRoom } from './ring-room.js'
+import { SessionMemory } from './session-memory.js'
 import { TagRegistry } from './tag-registry.js'
-import type { Transport } from './transport.js'
+import type { DeviceMemory, Reach, Transport } from './transport.js'
 import { WorkerHandle } from './worker-handle.js'
 import type { WorkerEvent } from './worker-protocol.js'
 
@@ -52,6 +53,8 @@ export interface VirtioFsOptions {
   traceJson: string | undefined
   /** Large buffers per worker: how many requests with more than a page of payload it has in flight. Default 32. */
   largeBuffers?: number
+  /** How to reach a device that goes away, which is waited for then. Without it what was in flight fails. One queue only. */
+  reach?: Reach | undefined
 }
 
 /** A mounted FUSE connection. */
@@ -65,6 +68,8 @@ const LARGE_BUFFERS = 32
 
 /** Requests a worker may hold while every request ring is full: as many callers can still be interrupted. */
 const PARKED = 64
+/** The same where callers wait for a device that is away. */
+const PARKED_AWAY = 1024
 
 const FAIL = { type: 'fail', error: -errno.EIO } as const
 
@@ -75,6 +80,10 @@ interface Events {
   unmounted: []
   /** The device is gone while mounted. */
   gone: [reason: string]
+  /** It is away, and waited for. */
+  lost: [reason: string]
+  /** It is back. */
+  found: []
   /** A queue worker failed: nobody answers the requests that it held, so the connection must be aborted. */
   crashed: []
   /** What is watched has come. */
@@ -84,7 +93,8 @@ interface Events {
 }
 
 export class VirtioFs extends EventEmitter<Events> {
-  readonly transport: Transport
+  /** To the device of the present session. */
+  transport: Transport
   readonly counters: SharedArrayBuffer
   readonly queues: number
   /** The device's answer to INIT, once it came. */
@@ -102,9 +112,10 @@ export class VirtioFs extends EventEmitter<Events> {
   #observation = NO_OBSERVATION
   #workers: WorkerHandle[] = []
   #notifier: NotifierHandle | undefined
-  #memory = { memfd: -1, address: 0 }
+  #memory: SessionMemory | undefined
+  #sleepFlags = new SharedArrayBuffer(0)
+  readonly #reconnection: Reconnection | undefined
   #started = false
-  #memoryInUse = false
   #unmounted = false
 
   private constructor(transport: Transport, options: VirtioFsOptions, newWorker: (index: number) => WorkerHandle) {
@@ -115,11 +126,12 @@ export class VirtioFs extends EventEmitter<Events> {
     this.#largeBuffers = options.largeBuffers ?? LARGE_BUFFERS
     this.queues = Math.min(transport.info.requestQueues, options.queues)
     this.#plan = planMemory({
-      queues: this.queues, queueSize: options.queueSize, indirectDesc: transport.info.features.indirectDesc, largeBuffers: this.#largeBuffers, parked: PARKED,
+      queues: this.queues, queueSize: options.queueSize, indirectDesc: transport.info.features.indirectDesc, largeBuffers: this.#largeBuffers, parked: options.reach ? PARKED_AWAY : PARKED,
       notifyBufBytes: transport.info.notifyBufBytes ?? 0,
     })
     this.counters = allocateCounters(this.queues)
     this.#trace = options.traceJson === undefined ? undefined : new TraceFile(options.traceJson)
+    if (options.reach) this.#reconnection = new Reconnection(this.#reconnecting(options.reach, this))
   }
 
   /**
@@ -143,7 +155,7 @@ export class VirtioFs extends EventEmitter<Events> {
     }
     fs.#workers.push(worker)
     fs.#resources.push('trace', () => fs.#trace?.close())
-    fs.#resources.push('transport', () => transport.close())
+    fs.#resources.push('transport', () => fs.transport.close())
     try {
       await fs.#probe()
     } catch (error) {
@@ -194,13 +206,8 @@ export class VirtioFs extends EventEmitter<Events> {
     instances.add(this.tag, this)
     this.#resources.push('tag', () => instances.remove(this.tag, this))
     const { lengthBytes } = this.#plan
-    this.#memory.memfd = createMemfd('virtiofs-bridge', lengthBytes)
-    this.#resources.push('memfd', () => { close(this.#memory.memfd) })
-    this.#memory.address = mapShared(this.#memory.memfd, lengthBytes)
-    this.#resources.push('memory', () => {
-      // a thread that hangs in a system call may still write to it: better to lose the memory than the process
-      if (!this.#memoryInUse) unmap(this.#memory.address, lengthBytes)
-    })
+    this.#memory = new SessionMemory(lengthBytes)
+    this.#resources.push('memory', () => this.#memory!.free())
   }
 
   /**
@@ -214,9 +221,9 @@ export class VirtioFs extends EventEmitter<Events> {
     const handles = this.#workers
     while (handles.length < fuseFds.length) handles.push(this.#newWorker(handles.length))
     const wakeFds = handles.map(handle => handle.wakeFd)
-    const sleepFlags = new SharedArrayBuffer(4 * handles.length)
+    const sleepFlags = this.#sleepFlags = new SharedArrayBuffer(4 * handles.length)
     this.transport.onFailure = reason => this.remove(reason)
-    const backends = await this.transport.start({ ...this.#memory, plan: this.#plan, wakeFds, sleepFlags, windowFd: init.passthrough ? fuseFds[0]! : -1 })
+    const backends = await this.transport.start(this.#deviceMemory(this.#memory!, init.passthrough ? fuseFds[0]! : -1))
     this.#started = true
     const { notification } = this.#plan
     this.event('queues', { hiprio: 1, ...notification && { notification: 1 }, request: this.queues, size: this.#options.queueSize })
@@ -229,10 +236,10 @@ export class VirtioFs extends EventEmitter<Events> {
     for (const [index, handle] of handles.entries()) {
       handle.on('event', event => this.#workerEvent(event))
       await handle.serve({
-        index, connection, mountpoint, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory.address, plan: this.#plan,
+        index, connection, mountpoint, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory!.address, plan: this.#plan,
         features: this.transport.info.features, backend: backends[index]!,
         init: { ...init, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(this.#largeBuffers - 4, this.#options.queueSize / 2)) },
-        pollUs: this.#options.pollUs, cpuLatencyFd: this.#cpuLatencyFds[index] ?? -1, requestLimitMs: this.#options.requestLimitMs ?? 0, counters: this.counters, relays, sleepFlags, ringRoom, traceJson: this.#options.traceJson,
+        pollUs: this.#options.pollUs, cpuLatencyFd: this.#cpuLatencyFds[index] ?? -1, outlivesDevice: this.#reconnection !== undefined, requestLimitMs: this.#options.requestLimitMs ?? 0, counters: this.counters, relays, sleepFlags, ringRoom, traceJson: this.#options.traceJson,
         observation: this.#observation, attention: handle.attention,
       })
       // those that served by then have been told
@@ -253,11 +260,11 @@ export class VirtioFs extends EventEmitter<Events> {
     const fuseFd = cloneFuse(mounted)
     this.#resources.push('notifier', async () => {
       // a thread that hangs in a write to it may still use both
-      if (await this.#notifier?.end() === false) this.#memoryInUse = true
+      if (await this.#notifier?.end() === false) this.#memory!.inUse = true
       else close(fuseFd)
     })
     this.#notifier = new NotifierHandle({
-      ...this.transport.notificationFds!, fuseFd, memoryAddress: this.#memory.address, plan: this.#plan, features: this.transport.info.features,
+      ...this.transport.notificationFds!, fuseFd, memoryAddress: this.#memory!.address, plan: this.#plan, features: this.transport.info.features,
     }, reason => this.remove(reason))
   }
 
@@ -282,6 +289,8 @@ export class VirtioFs extends EventEmitter<Events> {
       this.#unmounted = true
       this.event('unmounted')
       this.emit('unmounted')
+    } else if (event.type === 'lost' || event.type === 'greeted') {
+      this.#reconnection!.told(event)
     } else if (event.type === 'gone') {
       this.remove(event.reason, event.failed)
     } else if (event.type === 'interrupted') {
@@ -298,6 +307,38 @@ export class VirtioFs extends EventEmitter<Events> {
     }
   }
 
+  #deviceMemory({ memfd, address }: SessionMemory, windowFd = -1): DeviceMemory {
+    return { memfd, address, plan: this.#plan, wakeFds: this.#workers.map(handle => handle.wakeFd), sleepFlags: this.#sleepFlags, windowFd }
+  }
+
+  #reconnecting(reach: Reach, fs: VirtioFs): Reconnecting {
+    return {
+      reach, queues: this.queues, timeoutMs: this.#options.timeoutMs,
+      get worker() { return fs.#workers[0]! },
+      get transport() { return fs.transport },
+      get init() { return fs.init! },
+      newMemory: () => new SessionMemory(this.#plan.lengthBytes),
+      startRings: (transport, memory) => transport.start(this.#deviceMemory(memory)),
+      take: (transport, memory) => {
+        transport.info.tag = this.tag
+        this.#memory!.free()
+        this.#memory = memory
+        this.transport = transport
+      },
+      event: (name, detail) => {
+        this.event(name, detail)
+        if (name === 'lost') this.emit('lost', detail.reason ?? '')
+        else this.emit('found')
+      },
+      remove: reason => this.remove(reason),
+    }
+  }
+
+  /** Whether the device is away, and waited for. */
+  get away(): boolean {
+    return this.#reconnection?.active ?? false
+  }
+
   /** Goes on as if it were unmounted, for a mount that cannot be: what is left of it answers ENOTCONN. */
   abandon(): void {
     this.#workerEvent({ type: 'unmounted' })
@@ -308,13 +349,20 @@ export class VirtioFs extends EventEmitter<Events> {
    * flight. Callers get EIO, later ones ENOTCONN; the mount stays until it is unmounted.
    */
   remove(reason: string, alreadyFailed = 0): void {
-    if (this.gone !== '') return
+    if (!this.#giveUp(reason, alreadyFailed)) return
+    void this.#notifier?.stop()
+    this.emit('gone', reason)
+  }
+
+  /** @returns false when that was done before */
+  #giveUp(reason: string, alreadyFailed = 0): boolean {
+    if (this.gone !== '') return false
     this.gone = reason
+    void this.#reconnection?.end()
     instances.remove(this.tag, this)
     this.event('remove', { reason, failed: alreadyFailed })
     for (const worker of this.#serving) worker.send(FAIL)
-    void this.#notifier?.stop()
-    this.emit('gone', reason)
+    return true
   }
 
   /**
@@ -322,6 +370,10 @@ export class VirtioFs extends EventEmitter<Events> {
    * device. Safe in every state; never throws.
    */
   async killSb(): Promise<void> {
+    if (this.away) {
+      this.#giveUp('it was unmounted while the device was away')
+      await this.#reconnection!.end()
+    }
     if (this.#started) {
       try {
         await this.#killSb()
@@ -371,7 +423,7 @@ export class VirtioFs extends EventEmitter<Events> {
         if (this.gone === '') this.event('kill_sb.stop_rings')
       } catch (error) {
         this.event('kill_sb.stop_rings', { error: errorLine(error) })
-        this.#memoryInUse = error instanceof ThreadsStuckError
+        this.#memory!.inUse = error instanceof ThreadsStuckError
       }
     }
     this.#started = false

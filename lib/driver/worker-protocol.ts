@@ -35,6 +35,8 @@ export interface WorkerSetup {
   pollUs: number
   /** Of /dev/cpu_dma_latency, to keep CPUs awake while polling pays; −1 for none. */
   cpuLatencyFd: number
+  /** A device that goes away is waited for, and what it had is kept for it. */
+  outlivesDevice: boolean
   /** Longest time that the device may have a request, in milliseconds; 0 for no limit. */
   requestLimitMs: number
   counters: SharedArrayBuffer
@@ -68,6 +70,12 @@ export type WorkerCommand =
   | { type: 'stop' }
   /** The device is gone: stop, and fail what is in flight with this negative errno. */
   | { type: 'fail', error: number }
+  /** The device does not do what it has to: it counts as gone, as if it had closed its socket. */
+  | { type: 'lose', reason: string }
+  /** The device is back: its new memory, of the same layout, and how to reach it. Answered by `resumed`, then by `greeted` or `lost`. */
+  | { type: 'resume', memoryAddress: number, backend: Extract<WorkerBackend, { kind: 'vhost-user' }> }
+  /** It is as the old one was: send it what waits. */
+  | { type: 'go-on' }
   /** The caller of a request that this queue may have was interrupted. */
   | { type: 'interrupt', uniqueLow: number, uniqueHigh: number }
   /** What the main thread wants to know of requests from now on. */
@@ -91,6 +99,12 @@ export type WorkerEvent =
   /** The backend closed its socket, or broke a ring; its requests were failed. */
   | { type: 'gone', reason: string, failed: number }
   | { type: 'failed', failed: number }
+  /** The same, but it is waited for: nothing was failed, and nothing of the device is used any more. */
+  | { type: 'lost', reason: string }
+  /** The new memory is used from now on, and the old one not; unless nobody is left for whom to go on. */
+  | { type: 'resumed', taken: boolean }
+  /** The device that is back has answered INIT. */
+  | { type: 'greeted', error: number, answer: InitAnswer | undefined }
   /** Made by the main thread: the worker ended with an exception. */
   | { type: 'crashed', reason: string }
   | { type: 'exited' }

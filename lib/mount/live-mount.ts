@@ -16,6 +16,10 @@ export interface UnmountOptions {
 interface Events {
   /** The device is gone; the mount answers ENOTCONN until it is unmounted. */
   gone: [reason: string]
+  /** The backend is away; with `onDisconnect: 'wait'` operations wait for it. */
+  lost: [reason: string]
+  /** It is back, and what waited goes on. */
+  found: []
   /** `idleTimeout` has passed without a request, and it is being unmounted. */
   idle: []
   /** Something that was asked for cannot be done any more, such as the audit log; or a line of what carries a remote device. */

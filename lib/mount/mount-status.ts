@@ -14,8 +14,8 @@ export interface MountStatus {
   /** When it became usable, as ISO 8601. */
   since: string
   uptimeSeconds: number
-  /** `ok`, or `gone`: the device has gone, and operations fail. */
-  health: 'ok' | 'gone'
+  /** `ok`; `gone`: the device has gone, and operations fail; `waiting`: it is away, and they wait for it. */
+  health: 'ok' | 'gone' | 'waiting'
   /** Why the device has gone, or ''. */
   reason: string
   requestQueues: number

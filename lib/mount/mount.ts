@@ -19,9 +19,10 @@ import { prepareMountpoint } from './mountpoint.js'
 import { pollMicroseconds, mountTimeoutMs, type MountOptions } from './options.js'
 import { raiseReadAhead } from './read-ahead.js'
 import { claimDevice } from './claim.js'
+import { probeDevice } from './device.js'
 import type { LiveTag } from './live-tags.js'
 import { type ObservedRequest, type RequestFilter, RequestObserver } from './request-observer.js'
-import { backendName, parseSource } from './source.js'
+import { backendName, parseSource, type Source } from './source.js'
 
 export { Mount, type UnmountOptions } from './live-mount.js'
 
@@ -58,6 +59,8 @@ export class KernelSideMount extends Mount {
 
   readonly #observer: RequestObserver
   readonly #faults: FaultControl | undefined
+  /** Why the device went away last. */
+  #away = ''
 
   /** @internal */
   constructor(source: string, fs: VirtioFs, kernel: HostMount, notices: readonly string[], backend = 'emulated', observer = new RequestObserver(fs), faults?: FaultControl) {
@@ -71,6 +74,11 @@ export class KernelSideMount extends Mount {
     this.#observer = observer
     this.#faults = faults
     fs.on('gone', reason => this.emit('gone', reason))
+    fs.on('lost', reason => {
+      this.#away = reason
+      this.emit('lost', reason)
+    })
+    fs.on('found', () => this.emit('found'))
     fs.on('crashed', () => kernel.abort())
     this.closed = this.#end()
   }
@@ -95,7 +103,7 @@ export class KernelSideMount extends Mount {
       mountpoints: this.#fs.unmounted ? [] : readMounts().filter(entry => entry.minor === connection && entry.type.startsWith('fuse')).map(entry => entry.mountpoint).reverse(),
       source: this.source, tag: this.tag, backend: this.#backend, connection, pid: process.pid,
       since: new Date(this.#sinceMs).toISOString(), uptimeSeconds: Math.round((Date.now() - this.#sinceMs) / 1000),
-      health: this.gone === '' ? 'ok' : 'gone', reason: this.gone,
+      health: this.gone !== '' ? 'gone' : this.#fs.away ? 'waiting' : 'ok', reason: this.gone !== '' ? this.gone : this.#fs.away ? this.#away : '',
       requestQueues: this.#fs.queues, queueSize: this.#fs.queueSize,
       inFlight: sum('IN_FLIGHT'), requests: sum('REQUESTS'), errors: sum('ERRORS'), bytesRead: sum('BYTES_READ'), bytesWritten: sum('BYTES_WRITTEN'),
       features: info.featureNames, protocolFeatures: info.protocolFeatureNames,
@@ -168,6 +176,12 @@ function checkRights(options: MountOptions, given: GivenMount | undefined): { al
   return { allowOther: options.allowOther ?? root, defaultPermissions: options.defaultPermissions ?? true }
 }
 
+function checkOnDisconnect({ kind }: Source, { onDisconnect, backend, queues }: MountOptions): void {
+  if (onDisconnect !== 'wait') return
+  if (kind !== 'socket' && backend === undefined) throw new UsageError('on_disconnect=wait needs a backend in another process: the emulated device goes only with the mount')
+  if (queues !== undefined && queues > 1) throw new UsageError('on_disconnect=wait goes with one request queue')
+}
+
 /**
  * Mounts a virtio-fs device on the host. The mount is usable when this resolves, also by
  * synchronous calls of this process: requests are served by threads of their own.
@@ -195,6 +209,7 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
     throw new UsageError(`queue_size is ${queueSize}, expected a power of two from 4 to 1024`)
   }
   if (options.audit !== undefined && options.direct) throw new UsageError('options audit and direct exclude each other: with direct, nobody here sees what is read and written')
+  checkOnDisconnect(parsed, options)
   const worker = new WorkerHandle(0)
   const { transport, live } = await claimDevice(parsed, options, faults).catch(async error => {
     await worker.end()
@@ -209,6 +224,7 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
     lowLatency: options.lowLatency ?? false,
     timeoutMs: mountTimeoutMs(options.mountTimeout),
     requestLimitMs: options.timeout === undefined ? undefined : options.timeout * 1000,
+    reach: options.onDisconnect === 'wait' && parsed.kind !== 'served' ? async () => await probeDevice({ ...parsed, tag: live.tag }, options) : undefined,
     traceJson: options.traceJson,
     waitForPool: faults !== undefined,
     idleTimeout: options.idleTimeout,

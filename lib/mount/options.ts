@@ -58,6 +58,8 @@ export interface MountOptions {
   readonly?: boolean
   /** Seconds that the device has for a request before it counts as gone. Default: as long as it takes. */
   timeout?: number
+  /** What happens when a backend goes away: operations fail, or wait until it is back. Default `fail`. */
+  onDisconnect?: 'fail' | 'wait'
   /** Seconds that it has for each step of mounting and unmounting. Default 10. */
   mountTimeout?: number
   /** Append a JSON record per request and lifecycle event to this file. */
@@ -172,6 +174,7 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'direct', key: 'direct', help: 'the kernel reads, writes and maps the files itself (root, Linux 6.9)' },
   { name: 'no_readdirplus', key: 'readdirplus', set: false, help: 'do without READDIRPLUS' },
   { name: 'timeout', key: 'timeout', value: 'SECONDS', parse: seconds, help: 'a device that does not answer a request in this time is gone (default: wait)' },
+  { name: 'on_disconnect', key: 'onDisconnect', value: 'fail|wait', choices: ['fail', 'wait'], help: 'when a backend goes away: fail, or wait until it is back, see below (default: fail)' },
   { name: 'mount_timeout', key: 'mountTimeout', value: 'SECONDS', parse: seconds, help: 'deadline of each step of mounting and unmounting (default: 10)' },
   { name: 'trace_json', key: 'traceJson', value: 'FILE', help: 'append a JSON record per request and lifecycle event' },
   { name: 'audit', key: 'audit', value: 'FILE', help: 'append a JSON record of all that is opened, closed or changed' },
