@@ -51,6 +51,8 @@ async function onKind(t: Test, { parent, options, relay, exceptions }: Kind): Pr
   t.ok(run >= table.length, `all ${table.length} checks were run`)
 }
 
+// each kind has processes and directories of its own
+t.jobs = 2
 for (const kind of kinds) {
-  void t.test(kind.name, { skip: kind.options === undefined ? false : fuseMissing() }, async t => await onKind(t, kind))
+  void t.test(kind.name, { buffered: true, skip: kind.options === undefined ? false : fuseMissing() }, async t => await onKind(t, kind))
 }
