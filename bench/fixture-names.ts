@@ -17,6 +17,13 @@ export function statName(i: number): string {
 export const MANY_DIRECTORIES = 10
 export const MANY_FILES = 10_000
 
+/** Files in a directory of the growth plot; there are as many directories as it wants. */
+export const GROWTH_FILES = 1000
+
+export function growthDirectory(i: number): string {
+  return `growth/${i}`
+}
+
 export function manyDirectory(i: number): string {
   return `many/${i}`
 }

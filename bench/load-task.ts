@@ -18,6 +18,8 @@ export interface Task {
   /** Tar archive for the untar row, outside of every peer. */
   archive: string
   treeFiles: number
+  /** How many, how large: of the rows of load-costs.ts. */
+  parameter?: number
 }
 
 /** One operation; `i` counts up from 0. */

@@ -3,32 +3,26 @@
  * repetition of a row runs all of them one after the other, so that what the machine does
  * meanwhile hits all alike. See bench/README.md.
  */
-import type { ChildProcess } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { dirname } from 'node:path'
+import { measureCell, stopLoad } from './cell.js'
+import { measureCosts } from './costs.js'
 import { makeFixture, type Fixture } from './fixture.js'
-import type { Task } from './load-task.js'
 import { parseOptions, type Options } from './options.js'
 import { REFERENCE, startPeer, type RunningPeer } from './peers.js'
-import { run } from './processes.js'
 import { machine, regressions, rowResult, type Results, type RowResult } from './results.js'
 import type { Measure, Row } from './rows.js'
 import { markdown } from './table.js'
-
-const CELL_TIMEOUT_MS = 120_000
-const load = join(dirname(fileURLToPath(import.meta.url)), 'load.js')
 
 const say = (line: string) => void process.stderr.write(`bench: ${line}\n`)
 
 /** What has to be undone at the end, last first. */
 const disposers: (() => Promise<void>)[] = []
-let currentLoad: ChildProcess | undefined
 let disposing: Promise<void> | undefined
 
 function dispose(): Promise<void> {
   return disposing ??= (async () => {
-    currentLoad?.kill('SIGKILL')
+    stopLoad()
     for (let undo = disposers.pop(); undo; undo = disposers.pop()) {
       await undo().catch(error => say(`cleaning up: ${(error as Error).message}`))
     }
@@ -54,16 +48,6 @@ async function startPeers(options: Options, fixture: Fixture): Promise<RunningPe
   return running
 }
 
-async function measureCell(row: Row, peer: RunningPeer, options: Options, fixture: Fixture): Promise<Measure> {
-  if (!peer.alive()) throw new Error('its server has ended')
-  const task: Task = {
-    row: row.id, root: peer.root, work: peer.work, mount: peer.mount, servers: peer.servers,
-    seconds: options.seconds, archive: fixture.archive, treeFiles: fixture.treeFiles,
-  }
-  const output = await run([process.execPath, load, JSON.stringify(task)], CELL_TIMEOUT_MS, child => { currentLoad = child })
-  return JSON.parse(output) as Measure
-}
-
 async function measureRow(row: Row, peers: RunningPeer[], options: Options, fixture: Fixture): Promise<RowResult> {
   const measures = new Map<string, Measure[]>(peers.map(({ peer }) => [peer.id, []]))
   for (let rep = 0; rep < options.reps; rep++) {
@@ -71,7 +55,7 @@ async function measureRow(row: Row, peers: RunningPeer[], options: Options, fixt
       const { id, title } = running.peer
       if (!measures.has(id)) continue
       try {
-        measures.get(id)!.push(await measureCell(row, running, options, fixture))
+        measures.get(id)!.push(await measureCell(running, fixture, { row: row.id, seconds: options.seconds }))
       } catch (error) {
         if (disposing) throw error
         say(`${row.id}, ${title}: no figure: ${(error as Error).message}`)
@@ -84,6 +68,20 @@ async function measureRow(row: Row, peers: RunningPeer[], options: Options, fixt
   return result
 }
 
+async function costs(peers: RunningPeer[], fixture: Fixture): Promise<NonNullable<Results['costs']>> {
+  const all: NonNullable<Results['costs']> = {}
+  for (const running of peers.filter(({ peer }) => peer.ours)) {
+    try {
+      all[running.peer.id] = await measureCosts(running, fixture)
+      say(`costs of ${running.peer.id}: ${JSON.stringify(all[running.peer.id])}`)
+    } catch (error) {
+      if (disposing) throw error
+      say(`costs of ${running.peer.title}: no figures: ${(error as Error).message}`)
+    }
+  }
+  return all
+}
+
 async function main(options: Options): Promise<number> {
   const before = options.checkFile ? JSON.parse(readFileSync(options.checkFile, 'utf8')) as Results : undefined
   say('making the tree')
@@ -94,6 +92,7 @@ async function main(options: Options): Promise<number> {
     secondsPerCell: options.seconds, treeFiles: fixture.treeFiles, reference: REFERENCE, rows: [],
   }
   for (const row of options.rows) results.rows.push(await measureRow(row, peers, options, fixture))
+  if (options.costs) results.costs = await costs(peers, fixture)
   process.stdout.write(markdown(results, peers.map(({ peer }) => peer)))
   if (options.jsonFile) {
     mkdirSync(dirname(options.jsonFile), { recursive: true })

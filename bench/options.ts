@@ -8,6 +8,7 @@ export interface Options {
   peers: Peer[]
   reps: number
   seconds: number
+  costs: boolean
   jsonFile: string | undefined
   checkFile: string | undefined
 }
@@ -20,6 +21,7 @@ const USAGE = `usage: npm run bench -- [OPTION...]
   --reps N        repetitions, interleaved over the peers; the median counts (5)
   --seconds S     length of a cell, for the rows that have no fixed amount of work (1)
   --quick         3 repetitions of 0.3 s, and without the rows over big trees
+  --costs         also with --quick or --rows: idle, with few requests, memory, garbage, start
   --json FILE     writes all figures there too
   --check [FILE]  compares with an earlier --json file, bench/results/table.json by default:
                   exit status 1 when a ratio of the bridge is 25 % worse
@@ -52,7 +54,7 @@ export function parseOptions(args: string[]): Options {
       options: {
         rows: { type: 'string' }, peers: { type: 'string' }, 'poll-off': { type: 'boolean' }, 'low-latency': { type: 'boolean' },
         reps: { type: 'string' }, seconds: { type: 'string' }, quick: { type: 'boolean' },
-        json: { type: 'string' }, check: { type: 'string' }, help: { type: 'boolean', short: 'h' },
+        json: { type: 'string' }, check: { type: 'string' }, costs: { type: 'boolean' }, help: { type: 'boolean', short: 'h' },
       },
     })
     if (values.help) {
@@ -65,6 +67,7 @@ export function parseOptions(args: string[]): Options {
       peers: choose('peer', peers, values.peers && `${values.peers},pll`, peers.filter(peer => !peer.optional || values['poll-off'] && peer.id.endsWith('-sleeping') || values['low-latency'] && peer.id.endsWith('-low-latency'))),
       reps: values.reps ? Math.ceil(positive('reps', values.reps)) : quick ? 3 : 5,
       seconds: values.seconds ? positive('seconds', values.seconds) : quick ? 0.3 : 1,
+      costs: values.costs ?? !(quick || values.rows),
       jsonFile: values.json,
       checkFile: values.check,
     }

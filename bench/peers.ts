@@ -111,7 +111,8 @@ export async function startPeer(peer: Peer, fixture: Fixture, disposers: (() => 
   }
 }
 
-async function startVirtiofsd(fixture: Fixture, socket: string, log: string, servers: Server[]): Promise<void> {
+/** Starts a virtiofsd at a socket. @param servers takes it, before anything can fail */
+export async function startVirtiofsd(fixture: Fixture, socket: string, log: string, servers: Server[]): Promise<void> {
   const server = new Server([findVirtiofsd(), '--sandbox=none', '--cache=auto', `--socket-path=${socket}`,
     '--shared-dir', fixture.source], log)
   servers.push(server)

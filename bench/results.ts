@@ -1,5 +1,6 @@
 /** Medians and ratios, the JSON file, and the comparison of two runs. */
 import { arch, cpus, release } from 'node:os'
+import type { Costs } from './costs.js'
 import { REFERENCE, type Peer } from './peers.js'
 import type { Measure, Row } from './rows.js'
 
@@ -32,6 +33,8 @@ export interface Results {
   treeFiles: number
   reference: string
   rows: RowResult[]
+  /** By peer. */
+  costs?: Record<string, Costs>
 }
 
 export function median(values: number[]): number {

@@ -1,4 +1,5 @@
 /** The tables on standard output, in Markdown. */
+import type { Costs } from './costs.js'
 import { REFERENCE, type Peer } from './peers.js'
 import type { Results, RowResult } from './results.js'
 
@@ -10,6 +11,14 @@ function table(head: string[], lines: string[][]): string {
   const row = (cells: string[]) => `| ${cells.join(' | ')} |`
   return [row(head), row(head.map((_, i) => i === 0 ? '---' : '---:')), ...lines.map(row)].join('\n')
 }
+
+const COSTS: [title: string, of: (costs: Costs) => string][] = [
+  ['context switches in 10 s without a request', costs => String(costs.idleSwitches)],
+  ['CPU with 100 requests a second, % of one', costs => costs.tricklePercent.toFixed(1)],
+  ['resident after all rows, MiB', costs => costs.residentMib.toFixed(0)],
+  ['garbage collections in a million requests', costs => String(costs.collections)],
+  ['start of the command to a usable mount, ms', costs => costs.startMs.toFixed(0)],
+]
 
 const better = (row: RowResult) => row.kind === 'time' ? '↓' : '↑'
 
@@ -29,6 +38,10 @@ export function markdown(results: Results, columns: Peer[]): string {
       `${row.title}, per ${row.op}`,
       ...columns.map(peer => row.peers[peer.id] ? short(row.peers[peer.id]!.cpuSecondsPerMillionOps) : '–'),
     ]))
+  const ours = columns.filter(peer => results.costs?.[peer.id])
+  const costs = ours.length === 0 ? '' : `
+${table(['', ...ours.map(peer => peer.title)], COSTS.map(([title, of]) => [title, ...ours.map(peer => of(results.costs![peer.id]!))]))}
+`
   return `${results.machine}; ${results.date}; medians of ${results.reps} interleaved repetitions.
 
 Ratios to passthrough_ll (${REFERENCE}) in the same run. ↓ a time: smaller is better. ↑ a rate: larger is better.
@@ -38,5 +51,5 @@ ${ratios}
 CPU seconds per million operations: the caller, the server and its backend together.
 
 ${cpu}
-`
+${costs}`
 }

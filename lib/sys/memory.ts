@@ -18,6 +18,10 @@ const MAP_SHARED = 1
 const MAP_PRIVATE = 2
 const MAP_ANONYMOUS = 0x20
 const MAP_NORESERVE = 0x4000
+/** Below 2 GiB; only x86-64 has it. */
+const MAP_32BIT = process.arch === 'x64' ? 0x40 : 0
+/** There is 1 GiB of such addresses for all; larger mappings go elsewhere. */
+const LOW_BYTES = 64 << 20
 const MFD_CLOEXEC = 1
 const MFD_ALLOW_SEALING = 2
 const F_ADD_SEALS = 1033
@@ -54,8 +58,13 @@ export function regionOver(buffer: ArrayBuffer, address = 0): Region {
   }
 }
 
+/**
+ * An address below 2^31 is a small integer of V8. Any other is a number on the heap, made anew each time
+ * that an address is computed and passed on: garbage in each request.
+ */
 function map(lengthBytes: number, flags: number, fd: number): number {
-  const address = c_mmap(0, lengthBytes, PROT_READ_WRITE, flags, fd, 0)
+  const low = MAP_32BIT !== 0 && lengthBytes <= LOW_BYTES ? c_mmap(0, lengthBytes, PROT_READ_WRITE, flags | MAP_32BIT, fd, 0) : undefined
+  const address = typeof low === 'number' ? low : c_mmap(0, lengthBytes, PROT_READ_WRITE, flags, fd, 0)
   // MAP_FAILED is 2^64 − 1, which does not fit a number
   if (typeof address !== 'number') throw new SyscallError('mmap', -result(-1), `${lengthBytes} bytes`)
   return address
