@@ -4,48 +4,55 @@
  * Linux does for halt polling (virt/kvm/kvm_main.c: grow_halt_poll_ns, shrink_halt_poll_ns). So a
  * busy mount does without wake-ups and a trickle of requests costs no CPU.
  */
+import { elapsedUs, microseconds } from '../sys/clock.js'
+
 const START_US = 20
 
 export class PollBudget {
-  readonly #maxMs: number
-  #budgetMs: number
-  #startMs = 0
+  readonly #maxUs: number
+  readonly #clock: () => number
+  #budgetUs: number
+  #startUs = 0
 
-  /** @param maxUs longest time to poll in microseconds; 0 never polls */
-  constructor(maxUs: number) {
-    this.#maxMs = maxUs / 1000
-    this.#budgetMs = Math.min(START_US / 1000, this.#maxMs)
+  /**
+   * @param maxUs longest time to poll in microseconds; 0 never polls
+   * @param clock microseconds, as `elapsedUs` takes them
+   */
+  constructor(maxUs: number, clock: () => number = microseconds) {
+    this.#maxUs = maxUs
+    this.#clock = clock
+    this.#budgetUs = Math.min(START_US, this.#maxUs)
   }
 
   get worthwhile(): boolean {
-    return this.#budgetMs > 0
+    return this.#budgetUs > 0
   }
 
   start(): void {
-    this.#startMs = performance.now()
+    this.#startUs = this.#clock()
   }
 
   continues(): boolean {
-    return performance.now() - this.#startMs < this.#budgetMs
+    return elapsedUs(this.#startUs, this.#clock()) < this.#budgetUs
   }
 
   /** The poll that was started found work. */
   won(): void {
-    if (this.#budgetMs < this.#maxMs) this.#grow()
+    if (this.#budgetUs < this.#maxUs) this.#grow()
   }
 
   sleeping(): void {
-    if (!this.worthwhile) this.#startMs = performance.now()
+    if (!this.worthwhile) this.#startUs = this.#clock()
   }
 
   /** The sleep is over: would polling on have been the better choice? */
   woken(): void {
-    if (this.#maxMs === 0) return
-    if (performance.now() - this.#startMs <= this.#maxMs) this.#grow()
-    else this.#budgetMs = 0
+    if (this.#maxUs === 0) return
+    if (elapsedUs(this.#startUs, this.#clock()) <= this.#maxUs) this.#grow()
+    else this.#budgetUs = 0
   }
 
   #grow(): void {
-    this.#budgetMs = Math.min(this.#maxMs, Math.max(START_US / 1000, this.#budgetMs * 2))
+    this.#budgetUs = Math.min(this.#maxUs, Math.max(START_US, this.#budgetUs * 2))
   }
 }

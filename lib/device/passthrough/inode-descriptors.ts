@@ -8,7 +8,9 @@ export function fdOf(state: number): number {
   return ((state & FD_MASK) >>> FD_SHIFT) - 1
 }
 
-export class InodeDescriptors extends InodeRecords {
+export abstract class InodeDescriptors extends InodeRecords {
+  abstract unpin(index: number): void
+
   /** The open O_PATH descriptor of a pinned record, or −1. */
   fd(index: number): number {
     const at = this.at(index)
@@ -47,9 +49,14 @@ export class InodeDescriptors extends InodeRecords {
       Atomics.and(this.words, at, ~USED)
       return false
     }
-    if (Atomics.compareExchange(this.words, at, state, state & ~(FD_MASK | USED)) !== state) return false
+    // with a pin, so that it stays the same record
+    if (Atomics.compareExchange(this.words, at, state, (state & ~(FD_MASK | USED)) + 1) !== state) return false
     Atomics.sub(this.words, Head.PATH_FDS, 1)
-    close(fdOf(state))
+    const fd = fdOf(state)
+    // it may have been kept after the look at its flags, and look as it did
+    const kept = (Atomics.load(this.words, at + Rec.FLAGS) & Flag.KEPT) !== 0
+    if (!kept || !this.publishFd(index, fd)) close(fd)
+    this.unpin(index)
     return true
   }
 

@@ -251,9 +251,9 @@ export class InodeTable extends InodeDescriptors {
     const fd = fdOf(state)
     if (fd >= 0) {
       Atomics.sub(w, Head.PATH_FDS, 1)
-      if ((w[at + Rec.FLAGS]! & Flag.KEPT) !== 0) Atomics.sub(w, Head.KEPT_FDS, 1)
       close(fd)
     }
+    if ((w[at + Rec.FLAGS]! & Flag.KEPT) !== 0) Atomics.sub(w, Head.KEPT_FDS, 1)
     if ((w[at + Rec.FLAGS]! & Flag.GONE) !== 0) this.space?.gone(index)
     lock(w, Head.INODE_LOCK)
     Atomics.sub(w, Head.INODE_LIVE, 1)

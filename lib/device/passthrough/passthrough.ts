@@ -2,6 +2,7 @@
 import { errno } from '../../errors.js'
 import { FUSE_COMPAT_SETXATTR_IN_SIZE, FuseInitIn } from '../../fuse/abi.js'
 import { Op, OPCODE_LIMIT, opcodeRow } from '../../fuse/opcodes.js'
+import { elapsedUs, microseconds } from '../../sys/clock.js'
 import { scratch } from '../../sys/memory.js'
 import { MAY_BLOCK, NO_REPLY, type DeviceRequest, type Handlers } from '../handlers.js'
 import * as attributes from './attribute-requests.js'
@@ -147,9 +148,9 @@ export class Passthrough implements Handlers {
     if (isSlow[opcode] === 1) return MAY_BLOCK
     if (this.#volume.mounts.all(MountKind.MEMORY)) return operation(this.#volume, request)
     if (this.#slow.avoids(opcode)) return MAY_BLOCK
-    const start = performance.now()
+    const startUs = microseconds()
     const done = operation(this.#volume, request)
-    this.#slow.took(opcode, performance.now() - start)
+    this.#slow.took(opcode, elapsedUs(startUs, microseconds()))
     return done
   }
 

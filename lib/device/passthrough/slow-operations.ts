@@ -11,7 +11,7 @@ import { OPCODE_LIMIT } from '../../fuse/opcodes.js'
 import { blocksRead } from '../../sys/limits.js'
 import { MountKind, type MountTable } from './mount-table.js'
 
-const SLOW_MS = 1
+const SLOW_US = 1000
 /** So many go elsewhere before one is tried again. */
 const AVOIDED = 100
 
@@ -33,8 +33,8 @@ export class SlowOperations {
   }
 
   /** A request was executed here. */
-  took(opcode: number, ms: number): void {
-    if (ms >= SLOW_MS && this.#waited()) this.#left[opcode] = AVOIDED
+  took(opcode: number, us: number): void {
+    if (us >= SLOW_US && this.#waited()) this.#left[opcode] = AVOIDED
   }
 
   #waited(): boolean {
