@@ -212,12 +212,16 @@ class HostProcess {
           this.#heard = later => { this.#early.push(later) }
           resolve(message)
         } else if (message.kind === 'failed') {
-          reject(errorOf(message.failure, libfuseLines(this.#said)))
+          failed = true
+          // with what it has printed, which may come later
+          this.#child.disconnect()
+          this.#child.stderr!.once('end', () => reject(errorOf(message.failure, libfuseLines(this.#said))))
         } else {
           this.#early.push(message)
         }
       }
-      void this.ended.then(how => reject(new PeerGoneError(`the process of the mount has ended with ${how}: ${this.#said.trim()}`)))
+      let failed = false
+      void this.ended.then(how => { if (!failed) reject(new PeerGoneError(`the process of the mount has ended with ${how}: ${this.#said.trim()}`)) })
       timer = setTimeout(() => reject(new PeerGoneError('the process of the mount does not answer', 'ETIMEDOUT')), timeoutMs)
       this.tell(message)
     })

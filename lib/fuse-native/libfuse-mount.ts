@@ -42,9 +42,10 @@ export class LibfuseMount {
     forever.push(thread)
     try {
       addon.fuse_native_mount(mountpoint, options, thread, this.#mount, this.#mount.allocate, handlers, implemented)
-    } catch (error) {
-      // libfuse has said why on standard error
-      throw new UsageError(`libfuse cannot mount on ${mountpoint}: ${errorLine(error)}`, 'EPERM')
+    } catch {
+      // the addon does not know why; libfuse may have said so on standard error
+      const advice = process.getuid!() === 0 ? '' : ': fusermount is not there (package fuse3), or refuses, as it does for a directory of others'
+      throw new UsageError(`libfuse cannot mount on ${mountpoint}${advice}`, 'EPERM')
     }
     keepFromChildren()
     const pthread = getU64(new DataView(thread.buffer, thread.byteOffset), FuseThread.thread)

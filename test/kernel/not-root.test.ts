@@ -80,6 +80,18 @@ t.test('by fusermount3', { skip }, async t => {
   })
 })
 
+t.test('by libfuse 2 and fusermount', { skip: skip || noProgram('fusermount') || (process.arch !== 'x64' && 'fuse-native has a binary for x64 only') }, async t => {
+  await withPlace(t, async ({ namespace, source, mountpoint, nobody }) => {
+    t.match(await namespace.try([...nobody, ...BRIDGE, source, mountpoint, '-o', 'via=fuse-native,noatime']), { exit: { code: 0 }, stderr: NO_HANDLES })
+    t.match(namespace.mounts().findLast(entry => entry.mountpoint === mountpoint), { type: FS_TYPE, source, superOptions: /user_id=65534/ })
+    const script = 'cat a && echo new >b && stat -c %u b && mkdir d && mv b d/c && cat d/c'
+    t.match(await namespace.try([...nobody, 'sh', '-c', `cd ${mountpoint} && ${script}`]), { exit: { code: 0 }, stdout: 'not root\n65534\nnew\n' })
+    await t.rejects(readFile(join(namespace.path(mountpoint), 'a')), { code: 'EACCES' }, 'others are not let in, root neither')
+    t.match(await namespace.try([...nobody, ...BRIDGE, 'umount', mountpoint]), { exit: { code: 0 }, stderr: '' })
+    t.match(await namespace.try([...nobody, ...BRIDGE, source, '/', '-o', 'via=fuse-native']), { exit: { code: 1 }, stderr: /^virtiofs-bridge: libfuse cannot mount on \/: .*fusermount.*directory of others/m }, 'not on a directory of others')
+  })
+})
+
 t.test('by mount(8), with user in /etc/fstab', { skip: skip || ((statSync('/usr/bin/mount').mode & 0o4000) === 0 && 'mount(8) is not setuid') }, async t => {
   await withPlace(t, async ({ namespace, base, source, mountpoint, nobody }) => {
     await namespace.privatise('/usr/sbin', base)

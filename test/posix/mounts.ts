@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { fuseNativeExceptions, fuseNativeRaces } from './fuse-native-exceptions.js'
 
 export interface Kind {
   name: string
@@ -13,6 +14,10 @@ export interface Kind {
   relay?: boolean
   /** Checks, by the beginning of their name, that this kind of mount is known to fail, and why. */
   exceptions: Readonly<Record<string, string>>
+  /** The same for checks that fail now and then. */
+  races?: Readonly<Record<string, string>>
+  /** Only test/posix/all-kinds.sh runs it. */
+  further?: boolean
 }
 
 const MEMORY = '/dev/shm'
@@ -73,11 +78,31 @@ function emulated(options: string, { parent = MEMORY, exceptions = killprivExcep
   return { name: `emulated device, ${options}${parent === DISK ? ', on disk' : ''}`, parent, options: `${ALL},${options}`, exceptions }
 }
 
+function peer(build: string): string {
+  return fileURLToPath(new URL(`../../../.peers/${build}`, import.meta.url))
+}
+
 /** Virtiofsd builds are optional: test/support/peers.sh fetches them. */
 function virtiofsd(build: string, options: string, exceptions: Kind['exceptions']): Kind[] {
-  const path = fileURLToPath(new URL(`../../../.peers/${build}`, import.meta.url))
+  const path = peer(build)
   return existsSync(path) ? [{ name: `${build}, ${options}`, parent: MEMORY, options: `${ALL},${options},backend=virtiofsd,virtiofsd=${path}`, exceptions }] : []
 }
+
+/** Through libfuse 2, which fuse-native has for x64 only. */
+function fuseNative(options: string, more: Partial<Kind> = {}): Kind[] {
+  if (process.arch !== 'x64') return []
+  return [{ name: `fuse-native, ${options}`, parent: MEMORY, options: `xattr,via=fuse-native,${options}`, exceptions: fuseNativeExceptions, races: fuseNativeRaces, ...more }]
+}
+
+const noCapability = { 'xattrs: trusted attributes': SYS_ADMIN, 'xattrs: a security attribute': SYS_ADMIN }
+
+/** The same over a virtiofsd. */
+function fuseNativeOver(build: string, { exceptions, races = fuseNativeRaces }: Partial<Kind>): Kind[] {
+  const path = peer(build)
+  return existsSync(path) ? fuseNative(`backend=virtiofsd,virtiofsd=${path}`, { name: `fuse-native, ${build}`, exceptions: { ...exceptions, ...noCapability }, races, further: true }) : []
+}
+
+const withoutAcls = Object.fromEntries(Object.entries(fuseNativeExceptions).filter(([name]) => !name.startsWith('acls: ')))
 
 export const kinds: readonly Kind[] = [
   { name: 'plain directory in memory', parent: MEMORY, exceptions: {} },
@@ -100,4 +125,9 @@ export const kinds: readonly Kind[] = [
   ...virtiofsd('virtiofsd-rust', 'cache=auto', rustExceptions),
   ...virtiofsd('virtiofsd-rust', 'cache=never', rustUncachedExceptions),
   ...virtiofsd('virtiofsd-c', 'cache=auto', cExceptions),
+  ...fuseNative('cache=auto'),
+  ...fuseNative('cache=always', { further: true }),
+  ...fuseNativeOver('virtiofsd-rust', { exceptions: fuseNativeExceptions }),
+  // it stores ACLs as any other attribute
+  ...fuseNativeOver('virtiofsd-c', { exceptions: withoutAcls, races: { ...fuseNativeRaces, 'acls: ': 'stored, and not looked at' } }),
 ]
