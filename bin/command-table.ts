@@ -81,6 +81,16 @@ export const commandTable: readonly Command[] = [
     run: async args => await (await import('./stats-command.js')).statsCommand(args.mountpoint, { watch: args.watch, json: args.json, interval: positive('interval', args.interval) }),
   }),
   define({
+    name: 'replace', ofMounts: true, describe: 'go on with another backend, without losing anything',
+    details: 'The old backend hands its state over to the new one, so it has to be virtiofsd 1.11 or later; requests wait meanwhile. A backend that the bridge has started is replaced by one that it starts. When it cannot be done, the old backend goes on.',
+    positionals: { mountpoint: target },
+    options: {
+      socket: { type: 'string', describe: 'where the new backend listens', defaultDescription: 'as the old one' },
+      virtiofsd: { type: 'string', describe: 'the binary to start', defaultDescription: 'as the old one' },
+    },
+    run: async args => await (await import('./replace-command.js')).replaceCommand(args.mountpoint, { socket: args.socket, virtiofsd: args.virtiofsd }),
+  }),
+  define({
     name: 'trace', ofMounts: true, describe: 'show the requests of a mount as they end',
     details: 'A file that the kernel knew before the trace began has a number, such as ?42, until it is looked up again.',
     positionals: { mountpoint: target },

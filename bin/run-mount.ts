@@ -41,4 +41,4 @@ export function parsePlainMount(args: string[]): { request: MountRequest, foregr
 }
 
 /** The names of the table of commands, which is not loaded for this. A source of such a name is written ./NAME. */
-const COMMANDS = new Set(['mount', 'umount', 'status', 'stats', 'trace', 'probe', 'relay', 'doctor', 'install', 'uninstall', 'completion', 'help'])
+const COMMANDS = new Set(['mount', 'umount', 'status', 'stats', 'replace', 'trace', 'probe', 'relay', 'doctor', 'install', 'uninstall', 'completion', 'help'])

@@ -75,10 +75,10 @@ export class ControlClient {
     writeJsonLine(this.#socket, request)
   }
 
-  /** Asks, and waits for the answer. @throws PeerGoneError; UsageError when the process does not know the command */
-  async ask<Command extends keyof ControlAnswers>(request: ControlRequest & { command: Command }): Promise<ControlAnswers[Command]> {
+  /** Asks, and waits for the answer, `timeoutMs` milliseconds at most. @throws PeerGoneError; UsageError when the process does not know the command */
+  async ask<Command extends keyof ControlAnswers>(request: ControlRequest & { command: Command }, timeoutMs = ANSWER_TIMEOUT_MS): Promise<ControlAnswers[Command]> {
     writeJsonLine(this.#socket, request)
-    const answer = await this.line(ANSWER_TIMEOUT_MS) as ControlAnswers[Command] | { error: string }
+    const answer = await this.line(timeoutMs) as ControlAnswers[Command] | { error: string }
     if ('error' in answer) throw new UsageError(`the process that serves the mount: ${answer.error}`)
     return answer
   }

@@ -10,6 +10,8 @@ export type ControlRequest =
   | { command: 'status' }
   /** Latencies are counted until the connection ends. */
   | { command: 'stats' }
+  /** Goes on with another backend: behind this socket, or of this binary. */
+  | { command: 'replace', socket?: string, virtiofsd?: string }
   /** Answered by a line for each request that ends, until the connection does. */
   | { command: 'trace', filter: RequestFilter }
 
@@ -17,6 +19,7 @@ export type ControlRequest =
 export interface ControlAnswers {
   status: MountStatus
   stats: MountStats
+  replace: { pausedMs: number }
 }
 
 /** A line of a trace, or how many there would have been that the reader was too slow for. */

@@ -97,7 +97,18 @@ class Client {
         this.#stopWatching()
         this.#stopWatching = this.#mounted.watch(checkFilter(request.filter), told => this.#trace(told))
         return
+      case 'replace': return void this.#replace(request)
       default: writeJsonLine(this.#socket, { error: 'no such command' })
+    }
+  }
+
+  async #replace({ socket, virtiofsd }: { socket?: unknown, virtiofsd?: unknown }): Promise<void> {
+    try {
+      for (const path of [socket, virtiofsd]) if (path !== undefined && typeof path !== 'string') throw new UsageError('replace: a path is no string')
+      const pausedMs = await this.#mounted.replaceBackend({ socket: socket as string | undefined, virtiofsd: virtiofsd as string | undefined })
+      writeJsonLine(this.#socket, { pausedMs: Math.round(pausedMs) })
+    } catch (error) {
+      writeJsonLine(this.#socket, { error: errorLine(error) })
     }
   }
 

@@ -30,6 +30,8 @@ export class HiprioQueue implements HiprioSink {
   ring: DriverRing
   /** Cleared at unmount: nothing is sent any more (virtio_kill_sb). */
   connected = true
+  /** While the backend is replaced: nothing is sent. */
+  paused = false
   /**
    * Whether the device is sent INTERRUPTs. A backend is not, as by virtio_fs.c: the Rust virtiofsd
    * does nothing with them, the C one keeps what does not match a request, and uses its freed
@@ -80,7 +82,7 @@ export class HiprioQueue implements HiprioSink {
 
   flush(): void {
     // a device on this thread gives back within `notify`, and `complete` then comes here again
-    if (!this.connected || this.parked === 0 || this.#flushing) return
+    if (!this.connected || this.paused || this.parked === 0 || this.#flushing) return
     this.#flushing = true
     while (this.#freeCount > 0 && this.ring.freeCount > 0 && this.parked > 0) this.#fill()
     this.#flushing = false

@@ -57,6 +57,7 @@ export class QueueWorker {
   /** What epoll listens to on /dev/fuse. */
   #fuseEvents = NOT_ARMED
   #draining = false
+  #pausing = false
   /** To a device in another process; undefined while there is none. */
   #line: VhostUserLine | undefined
   #initialised = false
@@ -157,6 +158,7 @@ export class QueueWorker {
       this.#draining = false
       this.#post({ type: 'drained' })
     }
+    if (this.#pausing && (this.#line === undefined || this.#gone || this.#queue.ring.inFlight + (this.#hiprio?.ring.inFlight ?? 0) === 0)) this.#paused()
     return work
   }
 
@@ -401,9 +403,30 @@ export class QueueWorker {
           this.#trace.observe(command.observation)
           this.#queue.observe(this.#trace.wanted ? this.#trace : null)
           break
+        case 'pause':
+          this.#pausing = this.#queue.paused = true
+          if (this.#hiprio) this.#hiprio.paused = true
+          break
+        case 'unpause': this.#unpause(command.socketFd); break
         case 'exit': this.#exit = true; break
       }
     }
+  }
+
+  /** The end of the old backend's socket is none of the device from here on. */
+  #paused(): void {
+    this.#pausing = false
+    this.#line?.ignoreSocket()
+    this.#post({ type: 'paused' })
+  }
+
+  #unpause(socketFd: number): void {
+    this.#pausing = this.#queue.paused = false
+    if (this.#hiprio) this.#hiprio.paused = false
+    if (this.#line === undefined || this.#gone) return
+    this.#line.moveTo(socketFd)
+    this.#completions()
+    this.#sink.flush()
   }
 
   /** Frees what this thread made, in reverse order. */

@@ -30,6 +30,8 @@ export class RequestRing {
   inFlight = 0
   /** False once the queue is stopped: what still comes is answered ENOTCONN. */
   connected = true
+  /** While the backend is replaced: nothing goes to the ring, and nothing is read that would have to. */
+  paused = false
 
   protected region: Region
   protected readonly plan: WorkerPlan
@@ -69,6 +71,7 @@ export class RequestRing {
 
   /** Whether one more request may be read, whatever it turns out to be. */
   get hasRoom(): boolean {
+    if (this.paused) return false
     // a large buffer for the read itself, and one for a reply: the request that waits longest can then always go on
     const buffers = this.slots.freeSlotCount > 0 && this.slots.freeLargeCount > 1
     if (!this.connected) return buffers
@@ -112,7 +115,7 @@ export class RequestRing {
   /** A request is to be sent, now or when there is room. */
   protected queued(slot: number, opcode: number): void {
     this.watch(slot, opcode)
-    if (this.parked.length === 0 && this.fits(slot)) {
+    if (this.parked.length === 0 && !this.paused && this.fits(slot)) {
       this.add(slot)
     } else {
       this.parked.push(slot)
@@ -127,7 +130,7 @@ export class RequestRing {
 
   /** Milliseconds until a request is late, 0 when one is, −1 when none can be. */
   get leftMs(): number {
-    return this.deadline === null || !this.connected ? -1 : this.deadline.leftMs(performance.now())
+    return this.deadline === null || !this.connected || this.paused ? -1 : this.deadline.leftMs(performance.now())
   }
 
   /** For messages: the opcode of the request that is late. */
@@ -151,7 +154,7 @@ export class RequestRing {
 
   /** Sends what waited, as far as there is room. */
   protected sendParked(): void {
-    while (this.parked.length > 0 && this.fits(this.parked.at(0))) {
+    while (this.parked.length > 0 && !this.paused && this.fits(this.parked.at(0))) {
       const slot = this.parked.at(0)
       this.parked.shift()
       this.add(slot)

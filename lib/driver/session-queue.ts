@@ -125,6 +125,7 @@ export class SessionQueue extends RequestQueue {
   }
 
   protected override sendParked(): void {
+    if (this.paused) return
     if (this.#begun && this.#state === 'session' && this.#task === Task.NONE && this.#hasRingRoom) this.#learnRoot()
     while (this.parked.length > 0 && this.#state === 'session' && this.#task === Task.NONE) {
       const slot = this.parked.at(0)

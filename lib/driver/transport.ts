@@ -41,10 +41,32 @@ export interface DeviceMemory {
   callFd?: number
 }
 
+/** A backend to go on with, instead of the one there is. */
+export interface ReplacementTarget {
+  /** Where another backend listens; default: where the first one did. */
+  socket?: string | undefined
+  /** The binary to start, for a backend of our own; default: the same again. */
+  virtiofsd?: string | undefined
+}
+
+/** Another backend that was reached and fits. One of both is to be called, once. */
+export interface Replacement {
+  /**
+   * Moves the device's state there, and the rings. Nothing may be in flight.
+   * @throws when it cannot be done: the old backend goes on then, unless it is gone
+   */
+  move(): Promise<void>
+  discard(): Promise<void>
+}
+
 export interface Transport {
   readonly info: DeviceInfo
+  /** Reaches another backend. @throws UsageError when it does not fit; PeerGoneError, ProtocolError, SyscallError */
+  prepareReplacement?(target: ReplacementTarget): Promise<Replacement>
   /** What the device cannot do here, one line each. */
   readonly notices?: readonly string[]
+  /** Of the backend that there is now; with `prepareReplacement`. */
+  socketFd?(): number
   /** Hands memory and rings to the device and starts it. @returns one entry per worker */
   start(memory: DeviceMemory): Promise<WorkerBackend[]>
   /** Of the notification queue, once it is started. */

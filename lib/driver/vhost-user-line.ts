@@ -41,6 +41,14 @@ export class VhostUserLine {
     this.#epoll.remove(this.#backend.socketFd)
   }
 
+  /** The rings belong to another backend from now on, which is to look at them whatever their event words say. */
+  moveTo(socketFd: number): void {
+    this.ignoreSocket()
+    this.#epoll.add(this.#backend.socketFd = socketFd, EPOLLRDHUP | EPOLLHUP | EPOLLERR, TOKEN_SOCKET)
+    this.kick()
+    if (this.#hiprio) this.kickHiprio()
+  }
+
   /** Nothing of it is listened to any more, before its descriptors are closed. */
   leave(): void {
     this.ignoreSocket()

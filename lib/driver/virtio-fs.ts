@@ -9,7 +9,7 @@
 import { EventEmitter, once } from 'node:events'
 import createDebug from 'debug'
 import { ThreadsStuckError } from '../device/pool.js'
-import { errno, errorLine, PeerGoneError } from '../errors.js'
+import { errno, errorLine, PeerGoneError, UsageError } from '../errors.js'
 import { explainInitRefusal, type InitAnswer, type InitPolicy } from '../fuse/init.js'
 import { openCpuLatency } from '../sys/cpu-latency.js'
 import { close } from '../sys/io.js'
@@ -26,7 +26,7 @@ import { TraceFile } from './request-trace.js'
 import { allocateRingRoom } from './ring-room.js'
 import { SessionMemory } from './session-memory.js'
 import { TagRegistry } from './tag-registry.js'
-import type { DeviceMemory, Reach, Transport } from './transport.js'
+import type { DeviceMemory, Reach, Replacement, ReplacementTarget, Transport } from './transport.js'
 import { WorkerHandle } from './worker-handle.js'
 import type { WorkerEvent } from './worker-protocol.js'
 
@@ -117,6 +117,8 @@ export class VirtioFs extends EventEmitter<Events> {
   readonly #reconnection: Reconnection | undefined
   #started = false
   #unmounted = false
+  /** Settles when the backend was replaced, or could not be. */
+  #replacing: Promise<void> | undefined
 
   private constructor(transport: Transport, options: VirtioFsOptions, newWorker: (index: number) => WorkerHandle) {
     super()
@@ -366,10 +368,61 @@ export class VirtioFs extends EventEmitter<Events> {
   }
 
   /**
+   * Goes on with another backend, which gets the state of the device from the one there is: node
+   * ids and open files stay, and there is no new INIT. Requests wait meanwhile.
+   *
+   * @returns how long they had to, in milliseconds
+   * @throws what makes it fail: the old backend goes on then, unless it is gone
+   */
+  async replaceBackend(target: ReplacementTarget): Promise<number> {
+    if (!this.transport.prepareReplacement) throw new UsageError('only a backend behind a vhost-user socket can be replaced')
+    if (this.#replacing) throw new UsageError('the backend is being replaced already', 'EBUSY')
+    this.#checkPresent()
+    const replacement = await this.transport.prepareReplacement(target)
+    try {
+      this.#checkPresent()
+    } catch (error) {
+      await replacement.discard()
+      throw error
+    }
+    const work = this.#replace(replacement)
+    this.#replacing = work.then(() => {}, () => {}).finally(() => { this.#replacing = undefined })
+    return await work
+  }
+
+  #checkPresent(): void {
+    if (this.gone !== '') throw new PeerGoneError(this.gone)
+    if (this.away) throw new PeerGoneError('the device is away, and waited for')
+    if (this.#unmounted) throw new PeerGoneError('it was unmounted')
+  }
+
+  async #replace(replacement: Replacement): Promise<number> {
+    const start = performance.now()
+    const { transport } = this
+    const workers = this.#serving
+    const goOn = (): void => { for (const worker of workers) worker.send({ type: 'unpause', socketFd: transport.socketFd!() }) }
+    try {
+      await this.#within('what is in flight', Promise.all(workers.map(worker => worker.request({ type: 'pause' }, 'paused'))))
+      await replacement.move()
+    } catch (error) {
+      this.event('replace', { error: errorLine(error) })
+      await replacement.discard()
+      // it goes on, or its end is seen at once
+      goOn()
+      throw error
+    }
+    goOn()
+    const ms = performance.now() - start
+    this.event('replace', { ms: Math.round(ms) })
+    return ms
+  }
+
+  /**
    * Ends the session of an unmounted file system in the order of virtio_kill_sb, then frees the
    * device. Safe in every state; never throws.
    */
   async killSb(): Promise<void> {
+    await this.#replacing
     if (this.away) {
       this.#giveUp('it was unmounted while the device was away')
       await this.#reconnection!.end()

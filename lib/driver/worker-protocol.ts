@@ -80,6 +80,10 @@ export type WorkerCommand =
   | { type: 'interrupt', uniqueLow: number, uniqueHigh: number }
   /** What the main thread wants to know of requests from now on. */
   | { type: 'observe', observation: Observation }
+  /** Put nothing on the rings any more, and answer `paused` once the device has nothing: its backend is replaced. */
+  | { type: 'pause' }
+  /** Go on, with the backend behind this socket. */
+  | { type: 'unpause', socketFd: number }
   /** Free everything and end the thread. */
   | { type: 'exit' }
 
@@ -89,6 +93,7 @@ export type WorkerEvent =
   /** read() on /dev/fuse says ENODEV, or the connection was aborted. */
   | { type: 'unmounted' }
   | { type: 'drained' }
+  | { type: 'paused' }
   | { type: 'destroyed' }
   /** What is watched has come. */
   | { type: 'observed', observed: Observed }

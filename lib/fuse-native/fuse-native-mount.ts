@@ -146,6 +146,10 @@ export class FuseNativeMount extends Mount {
     await this.closed
   }
 
+  async replaceBackend(): Promise<number> {
+    throw new UsageError('with via=fuse-native the backend cannot be replaced')
+  }
+
   abort(): void {
     const [place] = this.#places()
     if (place) abortConnection(this.#usable.connection, place.mountpoint)

@@ -1,6 +1,6 @@
 /** From a source to a probed device: which transport, and what has to be started for it. */
 import { EmulatedTransport, type HandlersSource } from '../driver/emulated-transport.js'
-import type { Transport } from '../driver/transport.js'
+import type { Replacement, ReplacementTarget, Transport } from '../driver/transport.js'
 import { VhostUserTransport } from '../driver/vhost-user-transport.js'
 import type { FaultControl, FaultsData } from '../device/faults.js'
 import type { ServedData } from '../device/file-system-handlers.js'
@@ -68,7 +68,7 @@ async function startVirtiofsd(directory: string, tag: string, options: MountOpti
   const virtiofsd = await Virtiofsd.start(directory, tag, options)
   try {
     const transport = await VhostUserTransport.probe(virtiofsd.frontend, tag)
-    return new BackendTransport(transport, virtiofsd)
+    return new BackendTransport(transport, virtiofsd, binary => Virtiofsd.start(directory, tag, { ...options, ...binary !== undefined && { virtiofsd: binary } }))
   } catch (error) {
     virtiofsd.frontend.close()
     await virtiofsd.end()
@@ -81,17 +81,49 @@ async function startVirtiofsd(directory: string, tag: string, options: MountOpti
 /** A vhost-user device whose process is ours. */
 class BackendTransport implements Transport {
   readonly info
-  readonly #transport: Transport
-  readonly #backend: Virtiofsd
+  readonly #transport: VhostUserTransport
+  #backend: Virtiofsd
+  readonly #another: (virtiofsd: string | undefined) => Promise<Virtiofsd>
 
-  constructor(transport: Transport, backend: Virtiofsd) {
+  /** @param another starts one like it, of another binary perhaps */
+  constructor(transport: VhostUserTransport, backend: Virtiofsd, another: (virtiofsd: string | undefined) => Promise<Virtiofsd>) {
     this.info = transport.info
     this.#transport = transport
     this.#backend = backend
+    this.#another = another
   }
 
   start(...args: Parameters<Transport['start']>): ReturnType<Transport['start']> {
     return this.#transport.start(...args)
+  }
+
+  socketFd(): number {
+    return this.#transport.socketFd()
+  }
+
+  async prepareReplacement({ socket, virtiofsd }: ReplacementTarget): Promise<Replacement> {
+    if (socket !== undefined) throw new UsageError('the backend was started here, and another one is: no socket is needed')
+    const next = await this.#another(virtiofsd)
+    let prepared: Replacement
+    try {
+      prepared = await this.#transport.prepareFrontend(next.frontend)
+    } catch (error) {
+      await next.end()
+      throw error
+    }
+    return {
+      move: async () => {
+        await prepared.move()
+        const old = this.#backend
+        this.#backend = next
+        // its client is gone: it ends by itself, or is killed
+        void old.end()
+      },
+      discard: async () => {
+        await prepared.discard()
+        await next.end()
+      },
+    }
   }
 
   stop(gone: boolean): Promise<void> {

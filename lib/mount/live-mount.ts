@@ -1,5 +1,6 @@
 /** What a live mount can do, whichever way its requests come. */
 import { EventEmitter } from 'node:events'
+import type { ReplacementTarget } from '../driver/transport.js'
 import type { FaultControl } from '../device/faults.js'
 import type { InitAnswer } from '../fuse/init.js'
 import type { MountStats } from './mount-stats.js'
@@ -90,6 +91,16 @@ export abstract class Mount extends EventEmitter<Events> {
    * @throws SyscallError EBUSY while the mount is in use, unless `lazy` or `abort`
    */
   abstract unmount(options?: UnmountOptions): Promise<void>
+
+  /**
+   * Goes on with another backend, behind a socket or started here, without losing anything: open
+   * files and node ids stay. The backends hand over by DEVICE_STATE (virtiofsd 1.11 and later).
+   *
+   * @returns how long requests had to wait, in milliseconds
+   * @throws UsageError when there is no such backend or it does not fit; PeerGoneError, ProtocolError, SyscallError. The
+   * old backend goes on then, unless it is gone
+   */
+  abstract replaceBackend(target?: ReplacementTarget): Promise<number>
 
   /** Aborts the connection, for a mount that was detached and whose users do not go. */
   abstract abort(): void

@@ -4,7 +4,7 @@ import type { ServedDevice } from '../device/serve.js'
 import { errno, UsageError } from '../errors.js'
 import type { InitAnswer, InitPolicy } from '../fuse/init.js'
 import { Counter, type CounterName, sumCounter } from '../driver/counters.js'
-import type { Transport } from '../driver/transport.js'
+import type { ReplacementTarget, Transport } from '../driver/transport.js'
 import { VirtioFs, type VirtioFsOptions } from '../driver/virtio-fs.js'
 import { WorkerHandle } from '../driver/worker-handle.js'
 import { AuditLog } from './audit.js'
@@ -152,6 +152,10 @@ export class KernelSideMount extends Mount {
       if (error < 0) throw unmountError(this.mountpoint, error)
     }
     await this.closed
+  }
+
+  async replaceBackend(target: ReplacementTarget = {}): Promise<number> {
+    return await this.#fs.replaceBackend(target)
   }
 
   abort(): void {

@@ -18,8 +18,19 @@ const debug = createDebug('virtiofs:backend')
 /** How long it may take to end after its client has gone, before it is killed. */
 const END_TIMEOUT_MS = 3000
 
+/**
+ * Whether it can hand open files without a name over to its replacement. Other modes look for paths.
+ * Only root may open by a handle.
+ */
+function canMigrateHandles(version: string): boolean {
+  const [, major = 0, minor = 0] = /virtiofsd (\d+)\.(\d+)/.exec(version) ?? []
+  return process.getuid!() === 0 && (Number(major) > 1 || Number(minor) >= 13)
+}
+
 /** Arguments beyond the listening socket, which is descriptor 3. */
-function commandLine(c: boolean, directory: string, tag: string, options: MountOptions): string[] {
+function commandLine(version: string, directory: string, tag: string, options: MountOptions): string[] {
+  // only the C one mentions the FUSE interface it was built for
+  const c = /FUSE kernel interface/.test(version)
   const cache = options.cache ?? 'auto'
   if (c) {
     if (options.translateUid ?? options.translateGid) throw new UsageError('option translate_uid or translate_gid: the C virtiofsd cannot do that')
@@ -34,7 +45,7 @@ function commandLine(c: boolean, directory: string, tag: string, options: MountO
   return [
     '--fd=3', `--shared-dir=${directory}`, `--tag=${tag}`, `--cache=${cache}`, `--sandbox=${options.sandbox ?? 'namespace'}`,
     // one descriptor per known inode otherwise, until there are no more
-    '--inode-file-handles=prefer', '--log-level=error',
+    '--inode-file-handles=prefer', '--log-level=error', ...canMigrateHandles(version) ? ['--migration-mode=file-handles'] : [],
     ...(options.writeback ? ['--writeback'] : []), ...(options.xattr ? ['--xattr'] : []), ...(options.posixAcl ? ['--posix-acl'] : []),
     ...(options.allowDirectIo ? ['--allow-direct-io'] : []), ...(options.readdirplus === false ? ['--no-readdirplus'] : []),
     ...(options.readonly ? ['--readonly'] : []), ...(options.xattrmap === undefined ? [] : [`--xattrmap=${options.xattrmap}`]),
@@ -101,12 +112,11 @@ export class Virtiofsd {
   static async start(directory: string, tag: string, options: MountOptions): Promise<Virtiofsd> {
     const binary = findVirtiofsd(options.virtiofsd)
     const deadline = mountTimeoutMs(options.mountTimeout)
-    // only the C one mentions the FUSE interface it was built for
     const { stdout } = await promisify(execFile)(binary, ['--version'], { timeout: deadline, killSignal: 'SIGKILL' }).catch(() => ({ stdout: '' }))
     const { listenFd, frontend } = connected(deadline)
     let child: ChildProcess | undefined
     try {
-      child = spawn(binary, commandLine(/FUSE kernel interface/.test(stdout), directory, tag, options), { stdio: ['ignore', 'ignore', 'pipe', listenFd], detached: true })
+      child = spawn(binary, commandLine(stdout, directory, tag, options), { stdio: ['ignore', 'ignore', 'pipe', listenFd], detached: true })
       const started = child
       let said = ''
       started.stderr!.on('data', chunk => {

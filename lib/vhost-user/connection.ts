@@ -54,7 +54,8 @@ export class VhostUserConnection {
   /** Set once REPLY_ACK is negotiated: from then on `change` waits for an acknowledgement. */
   replyAck = false
 
-  readonly #timeoutMs: number
+  /** Deadline for each request, in milliseconds. */
+  readonly timeoutMs: number
   #queue: Promise<unknown> = Promise.resolve()
   #running = 0
   #broken: Error | undefined
@@ -67,7 +68,7 @@ export class VhostUserConnection {
   constructor(fd: number, peer: string, options: ConnectionOptions = {}) {
     this.fd = fd
     this.peer = peer
-    this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
+    this.timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
   }
 
   /** @throws what `connectUnix` throws */
@@ -86,7 +87,7 @@ export class VhostUserConnection {
    */
   send(request: number, payload: Uint8Array = NO_BYTES, fds: readonly number[] = []): Promise<void> {
     return this.#serial(async () => {
-      await this.#transmit(request, 0, payload, fds, performance.now() + this.#timeoutMs)
+      await this.#transmit(request, 0, payload, fds, performance.now() + this.timeoutMs)
       this.#unacknowledged = requestName(request)
     })
   }
@@ -158,7 +159,7 @@ export class VhostUserConnection {
   }
 
   async #exchange(request: number, flags: number, options: RequestOptions): Promise<Reply> {
-    const timeoutMs = options.timeoutMs ?? this.#timeoutMs
+    const timeoutMs = options.timeoutMs ?? this.timeoutMs
     const deadline = performance.now() + timeoutMs
     await this.#transmit(request, flags, options.payload ?? NO_BYTES, options.fds ?? [], deadline)
     const fds: number[] = []

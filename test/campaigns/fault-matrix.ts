@@ -30,7 +30,7 @@ export const CALLS: Record<string, readonly FaultError[]> = {
   pwritev2: [ENOSPC, EDQUOT, EIO, EINTR, 'half'], read: [EINTR, EAGAIN, EIO], readlinkat: [EIO], readv: [EINTR, EAGAIN, ENOMEM], recv: [EINTR, ENOMEM],
   recvmsg: [EINTR, ENOMEM, 'half'], removexattr: [EIO], renameat2: [ENOSPC, EIO], sendmsg: [EINTR, EAGAIN, ENOMEM, 'half'], setrlimit: [EIO], setxattr: [ENOSPC],
   shutdown: [EIO], socket: [EMFILE], socketpair: [EMFILE], statx: [ENOMEM, EIO], symlinkat: [ENOSPC], syncfs: [EIO, ENOSPC], syscall: [ENOMEM, EIO], truncate: [EIO, ENOSPC],
-  umount2: [EBUSY, ENOMEM], unlinkat: [EIO], utimensat: [EIO], write: [EINTR, EAGAIN, ENOMEM], writev: [EINTR, EAGAIN, ENOMEM],
+  umount2: [EBUSY, ENOMEM], unlinkat: [EIO], utimensat: [EIO], write: [EINTR, ENOMEM], writev: [EINTR, EAGAIN, ENOMEM],
 }
 
 export interface Verdict {
