@@ -27,6 +27,12 @@ function canMigrateHandles(version: string): boolean {
   return process.getuid!() === 0 && (Number(major) > 1 || Number(minor) >= 13)
 }
 
+/**
+ * By handles; an inode that was deleted, and that only the kernel still knows, has none that can be
+ * opened, and answers errors after as before.
+ */
+const MIGRATION = ['--migration-mode=file-handles', '--migration-on-error=guest-error']
+
 /** Arguments beyond the listening socket, which is descriptor 3. */
 function commandLine(version: string, directory: string, tag: string, options: MountOptions): string[] {
   // only the C one mentions the FUSE interface it was built for
@@ -45,7 +51,7 @@ function commandLine(version: string, directory: string, tag: string, options: M
   return [
     '--fd=3', `--shared-dir=${directory}`, `--tag=${tag}`, `--cache=${cache}`, `--sandbox=${options.sandbox ?? 'namespace'}`,
     // one descriptor per known inode otherwise, until there are no more
-    '--inode-file-handles=prefer', '--log-level=error', ...canMigrateHandles(version) ? ['--migration-mode=file-handles'] : [],
+    '--inode-file-handles=prefer', '--log-level=error', ...canMigrateHandles(version) ? MIGRATION : [],
     ...(options.writeback ? ['--writeback'] : []), ...(options.xattr ? ['--xattr'] : []), ...(options.posixAcl ? ['--posix-acl'] : []),
     ...(options.allowDirectIo ? ['--allow-direct-io'] : []), ...(options.readdirplus === false ? ['--no-readdirplus'] : []),
     ...(options.readonly ? ['--readonly'] : []), ...(options.xattrmap === undefined ? [] : [`--xattrmap=${options.xattrmap}`]),
