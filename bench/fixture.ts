@@ -33,14 +33,15 @@ export interface Fixture {
  * Makes the tree.
  * @param trees also what the rows over many files need
  * @param disposers takes what removes it
+ * @param treeFiles files of the git tree and the archive
  */
-export async function makeFixture(peers: string[], trees: boolean, disposers: (() => Promise<void>)[]): Promise<Fixture> {
+export async function makeFixture(peers: string[], trees: boolean, disposers: (() => Promise<void>)[], treeFiles = affordableFiles()): Promise<Fixture> {
   const base = mkdtempSync(join(realpathSync(tmpdir()), 'virtiofs-bench-'))
   disposers.push(async () => rmdirSync(base))
   await exec('mount', ['-t', 'tmpfs', '-o', 'size=4g,nr_inodes=0,mode=755', 'tmpfs', base])
   disposers.push(async () => void await exec('umount', ['-l', base]))
   const source = join(base, 'source')
-  const fixture = { base, source, archive: join(base, 'tree.tar'), treeFiles: affordableFiles() }
+  const fixture = { base, source, archive: join(base, 'tree.tar'), treeFiles }
   fill(source, peers)
   if (trees) await makeTrees(fixture)
   return fixture

@@ -34,6 +34,8 @@ const NOT_OFFERED: readonly InitFlag[] = ['INIT_RESERVED', 'SUBMOUNTS', 'PASSTHR
 export async function probe(transport: Transport, timeoutMs: number): Promise<ProbeResult> {
   const resources = new Disposer()
   resources.push('transport', () => transport.close())
+  let failure = ''
+  transport.onFailure = reason => { failure = reason }
   try {
     const plan = planMemory({ queues: 1, queueSize: QUEUE_SIZE, indirectDesc: transport.info.features.indirectDesc, largeBuffers: 2 })
     const memfd = createMemfd('virtiofs-bridge-probe', plan.lengthBytes)
@@ -55,7 +57,7 @@ export async function probe(transport: Transport, timeoutMs: number): Promise<Pr
       writeDescriptor(region.view, table, 1, address + at + Slot.OUT, replyFixedBytes(opcode), VIRTQ_DESC_F_WRITE, true)
       ring.add(table, address + table, 2, 0)
       if (queue) queue.process()
-      else await kickAndWait(backend!, ring, name, timeoutMs)
+      else await kickAndWait(backend!, ring, name, timeoutMs, () => failure)
       if (ring.popUsed() < 0) throw new ProtocolError(name, 'used ring', ring.broken, 'one used chain')
       return ring.usedLength
     }
@@ -84,7 +86,7 @@ async function deviceOf(backend: WorkerBackend, resources: Disposer): Promise<Ha
   return handlers
 }
 
-async function kickAndWait(backend: WorkerBackend, ring: DriverRing, name: string, timeoutMs: number): Promise<void> {
+async function kickAndWait(backend: WorkerBackend, ring: DriverRing, name: string, timeoutMs: number, failure: () => string): Promise<void> {
   if (backend.kind !== 'vhost-user') return
   signalEventfd(backend.kickFd)
   const deadline = performance.now() + timeoutMs
@@ -94,6 +96,6 @@ async function kickAndWait(backend: WorkerBackend, ring: DriverRing, name: strin
     if (left <= 0) throw new PeerGoneError(`the device did not answer ${name} within ${timeoutMs / 1000} s`, 'ETIMEDOUT')
     await pollAsync(backend.callFd, POLLIN, Math.min(left, 100))
     drainEventfd(backend.callFd)
-    if (await pollAsync(backend.socketFd, 0x2000, 0) !== 0 && !ring.hasUsed()) throw new PeerGoneError(`the backend closed its socket before it answered ${name}`)
+    if (await pollAsync(backend.socketFd, 0x2000, 0) !== 0 && !ring.hasUsed()) throw new PeerGoneError(`${failure() || 'the backend closed its socket'} before it answered ${name}`)
   }
 }

@@ -224,7 +224,8 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
     queues: options.queues ?? 1,
     queueSize,
     ...parsed.kind === 'remote' && { largeBuffers: REMOTE_LARGE_BUFFERS, readAheadKib: REMOTE_READ_AHEAD_KIB },
-    pollUs: pollMicroseconds(options.poll),
+    // what another host answers takes longer than any poll, and ssh needs the processor meanwhile
+    pollUs: pollMicroseconds(options.poll ?? (parsed.kind === 'remote' ? 'off' : 'auto')),
     lowLatency: options.lowLatency ?? false,
     timeoutMs: mountTimeoutMs(options.mountTimeout),
     requestLimitMs: options.timeout === undefined ? undefined : options.timeout * 1000,
