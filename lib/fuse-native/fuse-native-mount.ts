@@ -15,7 +15,6 @@ import { readMounts, type MountEntry } from '../mount/mountinfo.js'
 import { prepareMountpoint } from '../mount/mountpoint.js'
 import { mountTimeoutMs, type MountOptions } from '../mount/options.js'
 import { backendName, parseSource } from '../mount/source.js'
-import { abortConnection } from '../sys/abort.js'
 import { close } from '../sys/io.js'
 import { createMemfd } from '../sys/memory.js'
 import { checkOptions, libfuseOptions } from './libfuse-options.js'
@@ -151,9 +150,7 @@ export class FuseNativeMount extends Mount {
   }
 
   abort(): void {
-    const [place] = this.#places()
-    if (place) abortConnection(this.#usable.connection, place.mountpoint)
-    this.#child.tell({ kind: 'aborted' })
+    this.#child.tell({ kind: 'abort' })
   }
 
   async abandon(): Promise<void> {

@@ -19,7 +19,7 @@ try {
   const [message] = await once(process, 'message') as [ToChild & { kind: 'mount' }]
   const host = await Host.start(message, tell)
   process.on('message', (message: ToChild) => {
-    if (message.kind === 'aborted') host.aborted()
+    if (message.kind === 'abort') host.abort()
     else if (message.kind === 'end') host.end()
   })
   process.on('disconnect', () => host.orphaned())

@@ -10,7 +10,6 @@ import { MNT_DETACH } from '../mount/flags.js'
 import { watchIdle } from '../mount/idle.js'
 import { findMount } from '../mount/mountinfo.js'
 import { mountTimeoutMs } from '../mount/options.js'
-import { abortConnection } from '../sys/abort.js'
 import { viewMemory } from '../sys/libc.js'
 import { mapShared } from '../sys/memory.js'
 import { loadAddon, type Addon } from './addon.js'
@@ -90,8 +89,9 @@ export class Host {
     }
   }
 
-  /** The connection was aborted: what waits for a device that does not answer either must not hold up the end. */
-  aborted(): void {
+  /** Aborts the connection. What waits for a device that does not answer either must not hold up the end. */
+  abort(): void {
+    this.#mount!.abort(this.#connection, this.#message.mountpoint)
     const timer = setTimeout(() => this.#opened.session.abort('the device does not answer, and nobody waits any more'), mountTimeoutMs(this.#message.options.mountTimeout))
     void this.#mount!.ended.then(() => clearTimeout(timer))
   }
@@ -104,9 +104,8 @@ export class Host {
   /** Nobody is there any more to end it: takes the mount away from its users. */
   orphaned(): void {
     const { mountpoint } = this.#message
+    this.abort()
     if (findMount(mountpoint)?.minor === this.#connection) {
-      abortConnection(this.#connection, mountpoint)
-      this.aborted()
       void unmountPath(mountpoint, MNT_DETACH).finally(() => this.#end())
     } else {
       this.#end()

@@ -2,6 +2,11 @@
 import { readdirSync, readlinkSync } from 'node:fs'
 import createDebug from 'debug'
 import { errno, errorLine, PeerGoneError, UsageError } from '../errors.js'
+import { isConnectionMounted } from '../mount/connection-state.js'
+import { abortConnection } from '../sys/abort.js'
+import { dup } from '../sys/file.js'
+import { close } from '../sys/io.js'
+import { check } from '../sys/libc.js'
 import { closeOnExec } from '../sys/mount.js'
 import { threadEnded } from '../sys/thread.js'
 import { getU64 } from '../wire/u64.js'
@@ -21,6 +26,8 @@ export class LibfuseMount {
   /** Calls so far. */
   calls = 0
   readonly #addon: Addon
+  /** −1 when it has ended. */
+  #fuseFd: number
   readonly #callbacks: Partial<Record<Operation, Callback>>
   /** Of threads of libfuse; their structs live as long as we do. */
   readonly #threads = new Map<Buffer, LibfuseThread>()
@@ -47,9 +54,12 @@ export class LibfuseMount {
       const advice = process.getuid!() === 0 ? '' : ': fusermount is not there (package fuse3), or refuses, as it does for a directory of others'
       throw new UsageError(`libfuse cannot mount on ${mountpoint}${advice}`, 'EPERM')
     }
-    keepFromChildren()
+    this.#fuseFd = keepFromChildren()
     const pthread = getU64(new DataView(thread.buffer, thread.byteOffset), FuseThread.thread)
-    this.ended = threadEnded(pthread).then(() => {})
+    this.ended = threadEnded(pthread).then(() => {
+      close(this.#fuseFd)
+      this.#fuseFd = -1
+    })
   }
 
   /**
@@ -66,6 +76,11 @@ export class LibfuseMount {
     })
     await Promise.race([mount.#usable, late]).finally(() => clearTimeout(timer))
     return mount
+  }
+
+  /** Aborts its connection, also of one that was detached; but none that has got its number since. */
+  abort(connection: number, mountpoint: string): void {
+    if (this.#fuseFd >= 0 && isConnectionMounted(this.#fuseFd)) abortConnection(connection, mountpoint)
   }
 
   /** Memory for a thread of libfuse. */
@@ -100,13 +115,21 @@ export class LibfuseMount {
   }
 }
 
-/** libfuse opens /dev/fuse so that children inherit it, and would keep a dead mount alive. */
-function keepFromChildren(): void {
-  for (const fd of readdirSync('/proc/self/fd')) {
+/**
+ * libfuse opens /dev/fuse so that children inherit it, and would keep a dead mount alive.
+ * @returns a duplicate, for libfuse closes its own at a time of its choice
+ */
+function keepFromChildren(): number {
+  for (const name of readdirSync('/proc/self/fd')) {
     try {
-      if (readlinkSync(`/proc/self/fd/${fd}`) === '/dev/fuse') closeOnExec(Number(fd))
+      if (readlinkSync(`/proc/self/fd/${name}`) !== '/dev/fuse') continue
     } catch {
       // the descriptor of the listing itself
+      continue
     }
+    const fd = Number(name)
+    closeOnExec(fd)
+    return check(dup(fd), 'dup')
   }
+  throw new UsageError('libfuse has not opened /dev/fuse', 'ENODEV')
 }

@@ -13,8 +13,8 @@ export const COUNTERS_BYTES = Counter.SIZE * 8
 export type ToChild =
   /** @param libfuse its options, as one text */
   | { kind: 'mount', source: string | ServedDevice, mountpoint: string, options: MountOptions, libfuse: string }
-  /** The connection was aborted: end also what waits for the device. */
-  | { kind: 'aborted' }
+  /** Abort the connection; end also what waits for the device. */
+  | { kind: 'abort' }
   /** End the session, whether it is unmounted or not. */
   | { kind: 'end' }
 

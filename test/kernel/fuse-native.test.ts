@@ -1,5 +1,5 @@
 /** Mounts through fuse-native: what libfuse 2 makes hard, how they end, and what is said when it cannot be. */
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { lstat, mkdir, open, readdir, readFile, rename, rmdir, stat, statfs, unlink, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,8 +7,9 @@ import t, { type Test } from 'tap'
 import { mount } from '../../lib/index.js'
 import { findMount, FS_TYPE } from '../../lib/mount/mountinfo.js'
 import { parseMountOptions } from '../../lib/mount/options.js'
+import { MountNamespace } from '../support/mount-namespace.js'
 import { withMount, type LiveMount, type MountSettings } from '../support/mounts.js'
-import { missing, noProgram, type Peer } from '../support/peers.js'
+import { BRIDGE, missing, noProgram, type Peer } from '../support/peers.js'
 import { processTree, run, signal, within } from '../support/program.js'
 import { eventually, Scene } from '../support/scene.js'
 import { packageRoot } from '../support/vhost-user-session.js'
@@ -224,6 +225,45 @@ t.test('a program that uses its own mount by synchronous calls', { skip: skipped
   } finally {
     rmSync(base, { recursive: true, force: true })
   }
+})
+
+t.test('without the system\'s libfuse', { skip: skipped('emulated') || noProgram('unshare') || noProgram('nsenter') }, async t => {
+  const scene = new Scene()
+  t.teardown(() => scene.clear())
+  const namespace = await MountNamespace.create()
+  t.teardown(() => namespace.end())
+  const libraries = ['/lib/x86_64-linux-gnu', '/lib64', '/usr/lib64'].map(directory => join(directory, 'libfuse.so.2')).filter(path => existsSync(path))
+  for (const path of libraries) await namespace.run(['mount', '--bind', '/dev/null', realpathSync(path)])
+  const command = ['env', `XDG_RUNTIME_DIR=${join(scene.base, 'run')}`, ...BRIDGE, scene.source, scene.dir, '-o', VIA]
+  t.match(await namespace.try(command), { exit: { code: 0 }, stderr: '' }, 'the package has one')
+  t.match(await namespace.try(['sh', '-c', `echo x >${scene.dir}/f && cat ${scene.source}/f && umount ${scene.dir}`]), { exit: { code: 0 }, stdout: 'x\n' })
+  await namespace.run(['mount', '--bind', '/dev/null', join(packageRoot(), 'node_modules/fuse-native/prebuilds/linux-x64/libfuse.so')])
+  t.match(await namespace.try(command), { exit: { code: 32 }, stderr: /^virtiofs-bridge: option via=fuse-native: libfuse\.so\.2 is not there \(Debian package libfuse2\): .*\n$/ }, 'and when that does not load either')
+})
+
+t.test('idle_timeout', { skip: skipped('emulated') }, async t => {
+  await withMount(t, { peer: 'emulated', options: [VIA, 'idle_timeout=1'], rough: true }, async live => {
+    await writeFile(join(live.dir, 'f'), 'x')
+    t.match(await live.bridge.endsWithin(20_000), { code: 0 }, 'unmounted when nobody used it')
+    t.notOk(live.mounted)
+    t.equal(live.trace().flatMap(record => record.op ?? []).at(-1), 'DESTROY')
+  })
+})
+
+t.test('aborted while the device does not answer', { skip: skipped('virtiofsd-rust') }, async t => {
+  await withMount(t, { peer: 'virtiofsd-rust', options: [VIA, 'mount_timeout=2'], rough: true }, async live => {
+    const backend = processTree(live.backend!.pid)
+    for (const pid of backend) signal(pid, 'SIGSTOP')
+    const waiting = stat(join(live.dir, 'none')).then(() => 'done', (error: NodeJS.ErrnoException) => error.code!)
+    await within(200, waiting)
+    signal(live.pid, 'SIGTERM')
+    t.notOk(await live.bridge.endsWithin(300), 'somebody waits')
+    signal(live.pid, 'SIGTERM')
+    t.match(await within(2000, waiting), /^ECONNABORTED|ENOTCONN|EIO$/, 'the second signal aborts')
+    t.ok(await live.bridge.endsWithin(20_000), 'and the command ends')
+    t.notOk(live.mounted)
+    for (const pid of backend) signal(pid, 'SIGCONT')
+  })
 })
 
 t.test('without the package', { skip: process.arch === 'x64' ? false : 'another message' }, async t => {
