@@ -6,6 +6,7 @@
  * superblock, and says ENOENT for an inode that it does not have (Linux fs/fuse/inode.c,
  * fuse_reverse_inval_inode).
  */
+import { errno } from '../errors.js'
 import { FUSE_NOTIFY_INVAL_INODE, FuseNotifyInvalInodeOut, FuseOutHeader } from '../fuse/abi.js'
 import { write } from '../sys/io.js'
 import { scratch } from '../sys/memory.js'
@@ -13,6 +14,7 @@ import { setU64 } from '../wire/u64.js'
 
 const LENGTH_BYTES = FuseOutHeader.SIZE + FuseNotifyInvalInodeOut.SIZE
 const ROOT_ID = 1
+const ATTEMPTS = 10
 const message = scratch(LENGTH_BYTES)
 
 /** @param fuseFd a descriptor of the connection, mounted once */
@@ -25,5 +27,8 @@ export function isConnectionMounted(fuseFd: number): boolean {
   // a negative offset: the attributes only, nothing of the data
   view.setBigInt64(FuseOutHeader.SIZE + FuseNotifyInvalInodeOut.off, -1n, true)
   setU64(view, FuseOutHeader.SIZE + FuseNotifyInvalInodeOut.len, 0)
-  return write(fuseFd, address, LENGTH_BYTES) === LENGTH_BYTES
+  let written = write(fuseFd, address, LENGTH_BYTES)
+  // these say nothing: whoever took them for an unmount would wait for its end for ever
+  for (let i = 0; i < ATTEMPTS && (written === -errno.EINTR || written === -errno.EAGAIN || written === -errno.ENOMEM); i++) written = write(fuseFd, address, LENGTH_BYTES)
+  return written === LENGTH_BYTES
 }
