@@ -29,6 +29,13 @@ function declare(parser: Argv, command: Command): Argv {
   return parser.options(command.options).epilogue([command.details, ...command.isDefault ? ['', optionHelp()] : []].join('\n'))
 }
 
+/** How the command that was named is called, or the default one. */
+function usageOf(name: string | undefined): string {
+  const command = commandTable.find(each => each.name === name) ?? commandTable.find(each => each.isDefault)!
+  const form = commandForm(command)
+  return `usage: virtiofs-bridge ${(name === command.name ? form : form.slice(command.name.length + 1)).replace(/<([^>]*)>/g, (_, word: string) => word.toUpperCase()).replace(/\[([^\]]*)\]/g, (_, word: string) => `[${word.toUpperCase()}]`)}`
+}
+
 /** Parses the arguments and runs the command that they name; sets `process.exitCode`. @throws what it throws */
 export async function runCommandLine(args: string[]): Promise<void> {
   const parser = yargs(args)
@@ -51,7 +58,9 @@ export async function runCommandLine(args: string[]): Promise<void> {
     .fail((message, error) => {
       // what the parser finds wrong comes as a message alone, or as an error of its own
       if (error && error.name !== 'YError') throw error
-      throw new UsageError(`${(message || error.message).split('\n')[0]} (try --help)`)
+      const lines = (message || error.message).split('\n').map(line => line.trim())
+      const what = lines[0]!.endsWith(':') ? lines.join(' ') : lines[0]!
+      throw new UsageError(`${what.startsWith('Not enough non-option') ? usageOf(args[0]) : what} (try --help)`)
     })
     .parseAsync()
 }

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { givenFd, takeGivenFd } from '../lib/mount/given-fd.js'
 import type { MountRequest } from '../lib/mount/mount.js'
 import { ExitCode } from './exit-codes.js'
+import { clearProgress } from './progress.js'
 
 /** @returns the exit code of the command */
 export async function startDaemon(request: MountRequest): Promise<number> {
@@ -20,7 +21,10 @@ export async function startDaemon(request: MountRequest): Promise<number> {
   })
   child.send(given === undefined ? request : { ...request, mountpoint: '/dev/fd/4' } satisfies MountRequest)
   // what goes wrong before the mount is usable is the command's to tell
-  child.stderr!.on('data', chunk => process.stderr.write(chunk))
+  child.stderr!.on('data', chunk => {
+    clearProgress()
+    process.stderr.write(chunk)
+  })
   const stop = (signal: NodeJS.Signals): void => { child.kill(signal) }
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop)
   const usable = once(child, 'message').then(() => ExitCode.OK)

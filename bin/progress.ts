@@ -3,11 +3,18 @@
 const AFTER_MS = 1000
 const EVERY_MS = 500
 
+let shown = false
+
+/** Takes it away, before something else is written. */
+export function clearProgress(): void {
+  if (shown) process.stderr.write('\r\x1b[K')
+  shown = false
+}
+
 /** Waits for `work`, and says on standard error what for, until it is done. */
 export async function withProgress<T>(what: string, work: Promise<T>): Promise<T> {
   if (process.stderr.isTTY !== true) return await work
   const start = performance.now()
-  let shown = false
   const show = (): void => {
     const seconds = Math.floor((performance.now() - start) / 1000)
     if (seconds * 1000 < AFTER_MS) return
@@ -21,6 +28,6 @@ export async function withProgress<T>(what: string, work: Promise<T>): Promise<T
     return await work
   } finally {
     clearInterval(timer)
-    if (shown) process.stderr.write('\r\x1b[K')
+    clearProgress()
   }
 }

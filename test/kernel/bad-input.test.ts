@@ -165,8 +165,8 @@ for (const [what, each] of Object.entries(CASES)) {
 t.test('a command line that makes no sense', { skip }, async t => {
   await inScene(async scene => {
     const lines: [args: string[], code: number, message: RegExp][] = [
-      [[], 1, /try --help/], [[scene.source], 1, /try --help/], [[scene.source, scene.dir, 'more'], 1, /try --help/], [[scene.source, scene.dir, '--nonsense'], 1, /nonsense.*try --help/i],
-      [[scene.source, scene.dir, '-o'], 1, /try --help/], [['umount'], 1, /try --help/], [['umount', scene.dir], 32, /is not a mount of virtiofs-bridge/], [['umount', 'notag'], 32, /^virtiofs-bridge: notag is not a mount/], [['probe'], 1, /try --help/],
+      [[], 1, /: usage: virtiofs-bridge SOURCE MOUNTPOINT \(try --help\)/], [[scene.source], 1, /try --help/], [[scene.source, scene.dir, 'more'], 1, /try --help/], [[scene.source, scene.dir, '--nonsense'], 1, /nonsense.*try --help/i],
+      [[scene.source, scene.dir, '-o'], 1, /try --help/], [['umount'], 1, /usage: virtiofs-bridge umount MOUNTPOINT \(try --help\)/], [['completion', 'fish'], 1, /Choices: "bash", "zsh" \(try --help\)/], [['umount', scene.dir], 32, /is not a mount of virtiofs-bridge/], [['umount', 'notag'], 32, /^virtiofs-bridge: notag is not a mount/], [['probe'], 1, /try --help/],
     ]
     for (const [args, code, message] of lines) {
       const program = await scene.run(...args)

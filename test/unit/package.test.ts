@@ -11,7 +11,7 @@ interface Manifest {
   version: string
   license: string
   engines: Record<string, string>
-  man: string
+  man: [string]
   bin: Record<string, string>
   exports: Record<string, { types: string, default: string }>
   dependencies: Record<string, string>
@@ -39,17 +39,17 @@ async function pack(destination: string): Promise<{ file: string, contents: stri
 t.test('npm pack', async t => {
   const place = mkdtempSync(join(tmpdir(), 'pack-'))
   t.teardown(() => rmSync(place, { recursive: true }))
-  if (!existsSync(join(ROOT, manifest.man))) await run([process.execPath, join(ROOT, 'dist/docs/manual.js')])
+  if (!existsSync(join(ROOT, manifest.man[0]))) await run([process.execPath, join(ROOT, 'dist/docs/manual.js')])
   const { file, contents } = await pack(place)
 
   t.strictSame(contents.sort(), [
-    'CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', manifest.man, ...sources('examples'), ...sources('native-notes', '.md'),
+    'CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', manifest.man[0], ...sources('examples'), ...sources('native-notes', '.md'),
     ...compiled('bin', '.js'), ...compiled('examples', '.js'), ...compiled('lib', '.js'), ...compiled('lib', '.d.ts'),
   ].sort(), 'everything that it should have, and nothing else')
   t.match(readFileSync(join(ROOT, 'LICENSE'), 'utf8'), /^MIT License/)
   t.match(manifest, { license: 'MIT', engines: { node: '>=20' } })
   const { '.': entry } = manifest.exports
-  for (const path of [entry!.types, entry!.default, ...Object.values(manifest.bin), manifest.man]) t.ok(contents.includes(path.replace('./', '')), `${path} is there`)
+  for (const path of [entry!.types, entry!.default, ...Object.values(manifest.bin), manifest.man[0]]) t.ok(contents.includes(path.replace('./', '')), `${path} is there`)
 
   // an empty directory, and nothing of this one in reach
   const empty = join(place, 'empty')
