@@ -4,9 +4,10 @@
  * meanwhile hits all alike. See bench/README.md.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { measureCell, stopLoad } from './cell.js'
 import { measureCosts } from './costs.js'
+import { growthTables, measureGrowth, plot } from './growth.js'
 import { makeFixture, type Fixture } from './fixture.js'
 import { parseOptions, type Options } from './options.js'
 import { REFERENCE, startPeer, type RunningPeer } from './peers.js'
@@ -68,6 +69,15 @@ async function measureRow(row: Row, peers: RunningPeer[], options: Options, fixt
   return result
 }
 
+async function growth(peers: RunningPeer[], fixture: Fixture, options: Options, directory: string): Promise<void> {
+  const all = await measureGrowth(peers, fixture, options, say)
+  const titles = Object.fromEntries(peers.map(({ peer }) => [peer.id, peer.title]))
+  mkdirSync(directory, { recursive: true })
+  writeFileSync(join(directory, 'growth.json'), `${JSON.stringify({ date: new Date().toISOString().slice(0, 10), machine: machine(), reps: options.reps, series: all }, null, 1)}\n`)
+  process.stdout.write(growthTables(all, titles))
+  await plot(all, titles, machine(), join(directory, 'growth.svg'))
+}
+
 async function costs(peers: RunningPeer[], fixture: Fixture): Promise<NonNullable<Results['costs']>> {
   const all: NonNullable<Results['costs']> = {}
   for (const running of peers.filter(({ peer }) => peer.ours)) {
@@ -90,6 +100,10 @@ async function main(options: Options): Promise<number> {
   const results: Results = {
     date: new Date().toISOString().slice(0, 10), machine: machine(), reps: options.reps,
     secondsPerCell: options.seconds, treeFiles: fixture.treeFiles, reference: REFERENCE, rows: [],
+  }
+  if (options.growthDirectory !== undefined) {
+    await growth(peers, fixture, options, options.growthDirectory)
+    return 0
   }
   for (const row of options.rows) results.rows.push(await measureRow(row, peers, options, fixture))
   if (options.costs) results.costs = await costs(peers, fixture)

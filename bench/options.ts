@@ -9,6 +9,8 @@ export interface Options {
   reps: number
   seconds: number
   costs: boolean
+  /** Directory for the plot of how cost grows. */
+  growthDirectory: string | undefined
   jsonFile: string | undefined
   checkFile: string | undefined
 }
@@ -22,6 +24,8 @@ const USAGE = `usage: npm run bench -- [OPTION...]
   --seconds S     length of a cell, for the rows that have no fixed amount of work (1)
   --quick         3 repetitions of 0.3 s, and without the rows over big trees
   --costs         also with --quick or --rows: idle, with few requests, memory, garbage, start
+  --growth        instead of the rows: how cost grows with requests in flight, inodes, sizes;
+                  tables, and bench/results/growth.json and growth.svg (by gnuplot)
   --json FILE     writes all figures there too
   --check [FILE]  compares with an earlier --json file, bench/results/table.json by default:
                   exit status 1 when a ratio of the bridge is 25 % worse
@@ -54,7 +58,7 @@ export function parseOptions(args: string[]): Options {
       options: {
         rows: { type: 'string' }, peers: { type: 'string' }, 'poll-off': { type: 'boolean' }, 'low-latency': { type: 'boolean' },
         reps: { type: 'string' }, seconds: { type: 'string' }, quick: { type: 'boolean' },
-        json: { type: 'string' }, check: { type: 'string' }, costs: { type: 'boolean' }, help: { type: 'boolean', short: 'h' },
+        json: { type: 'string' }, check: { type: 'string' }, costs: { type: 'boolean' }, growth: { type: 'boolean' }, help: { type: 'boolean', short: 'h' },
       },
     })
     if (values.help) {
@@ -63,11 +67,12 @@ export function parseOptions(args: string[]): Options {
     }
     const { quick } = values
     return {
-      rows: choose('row', rows, values.rows, rows.filter(row => !(quick && row.bigTree))),
-      peers: choose('peer', peers, values.peers && `${values.peers},pll`, peers.filter(peer => !peer.optional || values['poll-off'] && peer.id.endsWith('-sleeping') || values['low-latency'] && peer.id.endsWith('-low-latency'))),
+      rows: values.growth ? [] : choose('row', rows, values.rows, rows.filter(row => !(quick && row.bigTree))),
+      peers: choose('peer', peers, values.peers ? `${values.peers},pll` : values.growth ? 'pll,virtiofsd,emulated' : undefined, peers.filter(peer => !peer.optional || values['poll-off'] && peer.id.endsWith('-sleeping') || values['low-latency'] && peer.id.endsWith('-low-latency'))),
       reps: values.reps ? Math.ceil(positive('reps', values.reps)) : quick ? 3 : 5,
       seconds: values.seconds ? positive('seconds', values.seconds) : quick ? 0.3 : 1,
-      costs: values.costs ?? !(quick || values.rows),
+      growthDirectory: values.growth ? 'bench/results' : undefined,
+      costs: values.costs ?? !(quick || values.rows || values.growth),
       jsonFile: values.json,
       checkFile: values.check,
     }

@@ -8,7 +8,7 @@
 # libfuse2 (for fuse-native), git, attr, acl, groff-base (the manual page), zsh (its
 # completion), openssh-client, openssh-server (which is not started), and a C compiler
 # if there is none.
-# With --bench also bindfs, sshfs, libfuse3-dev, pkg-config.
+# With --bench also bindfs, gnuplot, sshfs, libfuse3-dev, pkg-config.
 #
 # Put into .peers/ at the repository root (git-ignored), nothing installed:
 #   virtiofsd-rust   runs the Rust virtiofsd of Debian trixie or later. A suite that
@@ -59,6 +59,7 @@ outputs=()
 [ -x "$peers/virtiofsd-c" ] || [ -e "$peers/virtiofsd-c.absent" ] || outputs+=(virtiofsd-c)
 if [ $bench = yes ]; then
   have bindfs || packages+=(bindfs)
+  have gnuplot || packages+=(gnuplot-nox)
   have sshfs || packages+=(sshfs)
   if [ ! -x "$peers/passthrough_ll" ]; then
     outputs+=(passthrough_ll)
