@@ -88,7 +88,7 @@ export const virtiofsdUncachedLacks: typeof virtiofsdLacks = {
   mapwrite: 'without a cache it opens for direct I/O alone: ENODEV',
 }
 
-/** What the kernel does otherwise with the write-back cache, on a file system that marks times for every truncate. */
+/** What the kernel does otherwise with the write-back cache: ext4 marks times for every truncate, tmpfs when it drops pages allocated beyond the end. */
 export const writebackLacks: typeof virtiofsdLacks = {
   truncate: 'the kernel keeps mtime itself then, and truncate(2) marks it only when the size changes (fuse_do_setattr)',
 }
