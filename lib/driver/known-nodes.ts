@@ -103,12 +103,18 @@ export class KnownNodes {
    * A node was looked up at its path for this session.
    *
    * @param at byte where fuse_entry_out is
-   * @returns false when another file is there, or none: then the node has no path any more
+   * @returns false when the entry is of no use; if another file is there, or none, the node has no path any more
    */
   found(node: number, view: DataView, at: number): boolean {
     const { table } = this
     const low = view.getUint32(at + FuseEntryOut.nodeid, true)
     const high = view.getUint32(at + FuseEntryOut.nodeid + 4, true)
+    if (table.isCurrent(node)) {
+      // the kernel has looked it up meanwhile
+      if (table.idLow[node] !== low || table.idHigh[node] !== high) return false
+      table.sessionLookups[node]!++
+      return true
+    }
     if ((low === 0 && high === 0) || !this.isSame(node, view, at)) {
       table.clearPath(node)
       return false
@@ -116,6 +122,32 @@ export class KnownNodes {
     table.setId(node, low, high)
     table.sessionLookups[node] = 1
     return true
+  }
+
+  /**
+   * A name was asked for by this driver itself: what it stands for is kept until the request is done
+   * for whose sake that was. The kernel may know the file by another name.
+   *
+   * @param at byte where fuse_entry_out is
+   */
+  adopt(view: DataView, at: number, parent: number, name: Uint8Array, nameBytes: number): void {
+    const { table } = this
+    const low = view.getUint32(at + FuseEntryOut.nodeid, true)
+    const high = view.getUint32(at + FuseEntryOut.nodeid + 4, true)
+    let node = table.findId(low, high)
+    if (node === NONE) {
+      node = table.add()
+      table.setId(node, low, high)
+      this.#describe(node, view, at)
+      table.setPath(node, parent, name, 0, nameBytes)
+    }
+    table.sessionLookups[node]!++
+  }
+
+  /** A node loses its path, and goes when nobody else needs it. */
+  dropPath(node: number): void {
+    this.table.clearPath(node)
+    this.table.releaseIfUnused(node)
   }
 
   /** The kernel forgets lookups of a node. */

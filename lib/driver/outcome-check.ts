@@ -8,7 +8,7 @@ import { Op } from '../fuse/opcodes.js'
 import type { Region } from '../sys/memory.js'
 import { getU64 } from '../wire/u64.js'
 import { Slot } from './memory-plan.js'
-import { Again, appended, madeBy, openMade } from './resend-rules.js'
+import { Again, appended, hasChanged, madeBy, openMade } from './resend-rules.js'
 import type { SessionIds } from './session-ids.js'
 import type { SlotTable } from './slot-table.js'
 
@@ -45,19 +45,30 @@ export class OutcomeCheck {
    * @returns its length in bytes
    */
   build(slot: number, region: Region, head: number): number {
-    const { view, bytes } = region
     const opcode = this.#slots.opcode[slot]!
+    if (opcode !== Op.WRITE) return this.#buildLookup(slot, region, head, isRename(opcode) ? 1 : 0)
+    region.bytes.fill(0, head, head + Slot.IN_BYTES)
+    return this.#header(region, head, FuseInHeader.SIZE + FuseGetattrIn.SIZE, Op.GETATTR, this.#ids.nodeOf(slot))
+  }
+
+  /** A LOOKUP of the first name of a request. */
+  buildName(slot: number, region: Region, head: number): number {
+    return this.#buildLookup(slot, region, head, 0)
+  }
+
+  #buildLookup(slot: number, region: Region, head: number, which: 0 | 1): number {
+    const { bytes } = region
     bytes.fill(0, head, head + Slot.IN_BYTES)
-    let length = FuseInHeader.SIZE + FuseGetattrIn.SIZE
-    if (opcode !== Op.WRITE) {
-      const name = this.#ids.name(slot, opcode, region, isRename(opcode) ? 1 : 0)
-      const nameBytes = Math.min(name.length, Slot.IN_BYTES - FuseInHeader.SIZE - 1)
-      bytes.set(name.bytes.subarray(0, nameBytes), head + FuseInHeader.SIZE)
-      length = FuseInHeader.SIZE + nameBytes + 1
-    }
+    const name = this.#ids.name(slot, this.#slots.opcode[slot]!, region, which)
+    const nameBytes = Math.min(name.length, Slot.IN_BYTES - FuseInHeader.SIZE - 1)
+    bytes.set(name.bytes.subarray(0, nameBytes), head + FuseInHeader.SIZE)
+    return this.#header(region, head, FuseInHeader.SIZE + nameBytes + 1, Op.LOOKUP, which === 0 ? this.#ids.nodeOf(slot) : this.#ids.secondNodeOf(slot))
+  }
+
+  #header({ view }: Region, head: number, length: number, opcode: number, node: number): number {
     view.setUint32(head + FuseInHeader.len, length, true)
-    view.setUint32(head + FuseInHeader.opcode, opcode === Op.WRITE ? Op.GETATTR : Op.LOOKUP, true)
-    this.#ids.nodes.putId(view, head + FuseInHeader.nodeid, isRename(opcode) ? this.#ids.secondNodeOf(slot) : this.#ids.nodeOf(slot))
+    view.setUint32(head + FuseInHeader.opcode, opcode, true)
+    this.#ids.nodes.putId(view, head + FuseInHeader.nodeid, node)
     return length
   }
 
@@ -79,8 +90,9 @@ export class OutcomeCheck {
     const found = error === 0 && getU64(view, answer + FuseEntryOut.nodeid) !== 0
     if (opcode === Op.UNLINK || opcode === Op.RMDIR) return found ? failed : Outcome.DONE
     if (isRename(opcode)) {
-      const moved = this.#ids.moved(slot, opcode, region)
-      if (moved === NONE) return -errno.EIO
+      const moved = this.#ids.named(slot, opcode, region)
+      // the old name is not there: a rename changes its file, too
+      if (moved === NONE) return found && hasChanged(view, answer, readMs) ? Outcome.DONE : -errno.ENOENT
       return found && this.#ids.nodes.isSame(moved, view, answer) ? Outcome.DONE : Outcome.SEND
     }
     const own = found && (opcode === Op.LINK ? this.#ids.nodes.isSame(this.#ids.secondNodeOf(slot), view, answer) : madeBy(opcode, view, head, answer, readMs))

@@ -80,10 +80,15 @@ export function appended(view: DataView, head: number, sizeBytes: number): Again
 export function madeBy(opcode: number, view: DataView, head: number, entry: number, sinceMs: number): boolean {
   const attr = entry + FuseEntryOut.attr
   const type = view.getUint32(attr + FuseAttr.mode, true) & S_IFMT
-  const changedMs = getU64(view, attr + FuseAttr.ctime) * 1000 + view.getUint32(attr + FuseAttr.ctimensec, true) / 1e6
   return type === typeMade(opcode, view, head)
     && view.getUint32(attr + FuseAttr.uid, true) === view.getUint32(head + FuseInHeader.uid, true)
-    && changedMs >= sinceMs - CLOCK_STEP_MS
+    && hasChanged(view, entry, sinceMs)
+}
+
+/** Whether the file of the entry at `view[entry]` has changed since then. */
+export function hasChanged(view: DataView, entry: number, sinceMs: number): boolean {
+  const attr = entry + FuseEntryOut.attr
+  return getU64(view, attr + FuseAttr.ctime) * 1000 + view.getUint32(attr + FuseAttr.ctimensec, true) / 1e6 >= sinceMs - CLOCK_STEP_MS
 }
 
 function typeMade(opcode: number, view: DataView, head: number): number {

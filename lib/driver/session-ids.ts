@@ -24,6 +24,12 @@ export const RENAME_EXCHANGE = 2
 const NOT_REOPENED = 0o100 | 0o200 | 0o1000
 const F_UNLCK = 2
 const LK_TYPE = 16
+const FIRST_SESSION = 1
+
+/** Whether a request removes or moves the entry with its first name. */
+function takesName(opcode: number): boolean {
+  return opcode === Op.UNLINK || opcode === Op.RMDIR || opcode === Op.RENAME || opcode === Op.RENAME2
+}
 
 export class SessionIds {
   readonly nodes = new KnownNodes()
@@ -106,13 +112,14 @@ export class SessionIds {
   }
 
   /**
-   * The node that a request removes or moves, when it is not known in this session; else −1. The C
-   * virtiofsd takes away only names whose files it has been asked for (lookup_name).
+   * What a request removes or moves: −1 when it needs nothing, HOPELESS when nobody has asked for the
+   * name, else a node that is not known in this session. The C virtiofsd takes away only names whose
+   * files it has been asked for (lookup_name).
    */
   missingChild(slot: number, opcode: number, region: Region): number {
-    if (opcode !== Op.UNLINK && opcode !== Op.RMDIR && opcode !== Op.RENAME && opcode !== Op.RENAME2) return NONE
-    const child = this.moved(slot, opcode, region)
-    return child === NONE || this.nodes.table.isCurrent(child) ? NONE : child
+    if (!takesName(opcode) || this.#session === FIRST_SESSION) return NONE
+    const child = this.named(slot, opcode, region)
+    return child === NONE ? HOPELESS : this.nodes.table.isCurrent(child) ? NONE : child
   }
 
   /** The handle that has to be opened again before that: −1 for none, HOPELESS when that failed. */
@@ -190,9 +197,8 @@ export class SessionIds {
   carriedOut(slot: number, opcode: number, region: Region): void {
     switch (opcode) {
       case Op.UNLINK: case Op.RMDIR: {
-        const { bytes, length } = this.name(slot, opcode, region, 0)
-        const node = this.nodes.table.findName(this.#node[slot]!, bytes, 0, length)
-        if (node !== NONE) this.nodes.table.clearPath(node)
+        const node = this.named(slot, opcode, region)
+        if (node !== NONE) this.nodes.dropPath(node)
         break
       }
       case Op.RENAME: case Op.RENAME2: this.#renamed(slot, opcode, region); break
@@ -209,7 +215,7 @@ export class SessionIds {
   }
 
   /** The node that the first name of a request stands for, as far as it is known, or −1. */
-  moved(slot: number, opcode: number, region: Region): number {
+  named(slot: number, opcode: number, region: Region): number {
     const { bytes, length } = this.name(slot, opcode, region, 0)
     return this.nodes.table.findName(this.#node[slot]!, bytes, 0, length)
   }
@@ -218,13 +224,21 @@ export class SessionIds {
     const { table } = this.nodes
     const [from, to] = [this.#node[slot]!, this.#secondNode[slot]!]
     const exchange = this.isExchange(slot, opcode, region)
-    const moved = this.moved(slot, opcode, region)
+    const moved = this.named(slot, opcode, region)
     const oldName = exchange ? this.#name.bytes.slice(0, this.#name.length) : this.#name.bytes
     const { bytes, length } = this.name(slot, opcode, region, 1)
     const other = table.findName(to, bytes, 0, length)
     if (other !== NONE && other !== moved) table.clearPath(other)
     if (moved !== NONE) table.setPath(moved, to, bytes, 0, length)
     if (exchange && other !== NONE) table.setPath(other, from, oldName, 0, oldName.length)
+    if (moved !== NONE) table.releaseIfUnused(moved)
+  }
+
+  /** A request that takes a name has failed: nobody else may need what was asked for its sake. */
+  notCarriedOut(slot: number, opcode: number, region: Region): void {
+    if (!takesName(opcode)) return
+    const node = this.named(slot, opcode, region)
+    if (node !== NONE) this.nodes.table.releaseIfUnused(node)
   }
 
   /** The session ends: what its device gave out is worth nothing. */

@@ -3,55 +3,44 @@
  * nodes and open files (session-ids.ts); what a device had when it went away waits, in order, and is
  * sent again in the next session (resend-rules.ts).
  *
- * States: `session` (requests go to the device), `lost` (all wait), `greeting` (INIT is under way, all
- * others wait). In a session the oldest request that waits is the only one that may need something:
- * its nodes looked up, its files opened again, or the outcome of its first try. That is one request
- * of the driver's own at a time, in a slot of its own; the others wait behind, in order.
+ * How it waits is in pausing-queue.ts. In a session the oldest request that waits is the only one that may need something:
+ * its nodes looked up, its files opened again, or the outcome of its first try. The others wait behind.
  */
 import { errno } from '../errors.js'
 import { FuseEntryOut, FuseInHeader, FuseOutHeader, FuseWriteIn, FuseWriteOut } from '../fuse/abi.js'
-import { adaptInitReply } from '../fuse/init.js'
 import { Op, replyFixedBytes } from '../fuse/opcodes.js'
-import { mapAnonymous, viewRegion, type Region } from '../sys/memory.js'
-import { DriverRing, type RingFeatures } from '../virtio/driver-ring.js'
 import { setU64 } from '../wire/u64.js'
 import { isBeingKilled } from './abandoned-reply.js'
 import type { HiprioSink } from './hiprio-queue.js'
-import { REQUEST_HEAD_BYTES, Slot } from './memory-plan.js'
+import { Slot } from './memory-plan.js'
 import { ROOT } from './node-table.js'
 import { Outcome, OutcomeCheck } from './outcome-check.js'
-import { RequestQueue } from './request-queue.js'
+import { PausingQueue, Task } from './pausing-queue.js'
+import type { RequestQueue } from './request-queue.js'
 import { afterResend, Again, beforeResend } from './resend-rules.js'
 import { RootAnswers } from './root-answers.js'
 import { HOPELESS, SessionIds } from './session-ids.js'
-import { NO_BUFFER, Waiter } from './slot-table.js'
+import { Waiter } from './slot-table.js'
 
 const NONE = -1
 const HIGH = 0x1_0000_0000
 
-/** What the driver's own slot is used for. */
-const enum Task { NONE, GREET, ROOT, NODE, HANDLE, CHECK }
-
 /** Of a request: the device of an earlier session had it; its outcome is to be looked up; is known. */
 const enum Stage { NEW, SENT, CHECK, CHECKED }
 
-export class SessionQueue extends RequestQueue {
-  #state: 'session' | 'lost' | 'greeting' = 'session'
+export class SessionQueue extends PausingQueue {
   readonly #ids: SessionIds
-  readonly #ownSlot: number
-  #task = Task.NONE
   /** The node or the handle of the task, and the request for whose sake it is done. */
   #subject = NONE
   #subjectReuse = 0
   #forOrder = NONE
   // of each slot
   readonly #stage: Uint8Array
-  readonly #order: Float64Array
   readonly #readMs: Float64Array
   readonly #error: Int32Array
+  /** Whether this session's device was asked for its name. */
+  readonly #asked: Uint8Array
   #count = 0
-  /** The INIT that the first device was sent: it is sent again, byte for byte. */
-  #initBytes = new Uint8Array(0)
   readonly #check: OutcomeCheck
   readonly #root = new RootAnswers()
   #begun = false
@@ -61,11 +50,10 @@ export class SessionQueue extends RequestQueue {
     const { slotCount } = this.plan
     this.#ids = new SessionIds(this.slots, slotCount)
     this.#check = new OutcomeCheck(this.#ids, this.slots)
-    this.#ownSlot = this.slots.takeSlot()
     this.#stage = new Uint8Array(slotCount)
-    this.#order = new Float64Array(slotCount)
     this.#readMs = new Float64Array(slotCount)
     this.#error = new Int32Array(slotCount)
+    this.#asked = new Uint8Array(slotCount)
     const { hiprio } = this
     const { nodes } = this.#ids
     // the device hears of FORGETs when a node is given up
@@ -77,13 +65,10 @@ export class SessionQueue extends RequestQueue {
     } satisfies HiprioSink
   }
 
-  protected override initReceived(head: number, length: number): void {
-    this.#initBytes = this.region.bytes.slice(head, head + length)
-  }
-
   protected override queued(slot: number, opcode: number): void {
-    this.#order[slot] = ++this.#count
+    this.order[slot] = ++this.#count
     this.#stage[slot] = Stage.NEW
+    this.#asked[slot] = 0
     if (this.slots.waiter[slot] !== Waiter.KERNEL || opcode === Op.INIT) {
       this.#ids.noteNothing(slot)
     } else {
@@ -93,15 +78,27 @@ export class SessionQueue extends RequestQueue {
         this.#ids.noteNothing(slot)
         return this.giveUp(slot, error)
       }
-      if (this.#isMoot(slot)) return this.#done(slot)
-      if (this.#state !== 'session' && this.#ids.nodeOf(slot) === ROOT && this.#root.knows(opcode)) return this.#answerRoot(slot, opcode)
+      if (this.needless(slot)) return
+      if (this.state !== 'session' && this.#ids.nodeOf(slot) === ROOT && this.#root.knows(opcode)) return this.#answerRoot(slot, opcode)
     }
     this.parked.push(slot)
     this.sendParked()
   }
 
   #isMoot(slot: number): boolean {
-    return this.#ids.isMoot(slot, this.slots.opcode[slot]!, this.#task === Task.HANDLE ? this.#subject : NONE)
+    return this.#ids.isMoot(slot, this.slots.opcode[slot]!, this.task === Task.HANDLE ? this.#subject : NONE)
+  }
+
+  protected override needless(slot: number): boolean {
+    if (!this.#isMoot(slot)) return false
+    this.#done(slot)
+    return true
+  }
+
+  protected override sessionEnded(had: readonly number[]): void {
+    this.#ids.newSession()
+    this.#asked.fill(0)
+    for (const slot of had) this.#stage[slot] = Stage.SENT
   }
 
   /** A request needs no device, or had been carried out. */
@@ -119,15 +116,10 @@ export class SessionQueue extends RequestQueue {
     return this.#stage[slot] !== Stage.NEW && !isBeingKilled(this.region.view.getUint32(this.slots.at(slot) + FuseInHeader.pid, true))
   }
 
-  protected override add(slot: number): void {
-    super.add(slot)
-    this.watch(slot, this.slots.opcode[slot]!)
-  }
-
   protected override sendParked(): void {
     if (this.paused) return
-    if (this.#begun && this.#state === 'session' && this.#task === Task.NONE && this.#hasRingRoom) this.#learnRoot()
-    while (this.parked.length > 0 && this.#state === 'session' && this.#task === Task.NONE) {
+    if (this.#begun && this.state === 'session' && this.task === Task.NONE && this.hasRingRoom) this.#learnRoot()
+    while (this.parked.length > 0 && this.state === 'session' && this.task === Task.NONE) {
       const slot = this.parked.at(0)
       const opcode = this.slots.opcode[slot]!
       if (this.slots.waiter[slot] === Waiter.KERNEL && opcode !== Op.INIT) {
@@ -151,11 +143,7 @@ export class SessionQueue extends RequestQueue {
   #learnRoot(): void {
     const opcode = !this.#root.knows(Op.GETATTR) ? Op.GETATTR : !this.#root.knows(Op.STATFS) ? Op.STATFS : 0
     if (opcode === 0) this.#begun = false
-    else this.#sendTask(Task.ROOT, this.#root.buildRequest(opcode, this.region, this.slots.at(this.#ownSlot)))
-  }
-
-  get #hasRingRoom(): boolean {
-    return this.ring.freeCount >= this.ring.cost(Slot.TABLE_LENGTH)
+    else this.sendTask(Task.ROOT, this.#root.buildRequest(opcode, this.region, this.slots.at(this.ownSlot)))
   }
 
   /**
@@ -175,48 +163,33 @@ export class SessionQueue extends RequestQueue {
     const handle = node === NONE ? this.#ids.missingHandle(slot) : NONE
     if (handle >= 0) node = this.#ids.nodes.table.nextToLookUp(this.#ids.handles.node[handle]!)
     if (node === HOPELESS || handle === HOPELESS) return -errno.ESTALE
-    if (node === NONE && this.#stage[slot] !== Stage.CHECK) node = this.#ids.missingChild(slot, opcode, this.region)
-    if (node === NONE && handle === NONE && this.#stage[slot] !== Stage.CHECK) return SEND
-    if (!this.#hasRingRoom) return WAIT
-    this.#forOrder = this.#order[slot]!
-    const own = this.slots.at(this.#ownSlot)
+    const child = node === NONE ? this.#ids.missingChild(slot, opcode, this.region) : NONE
+    const asks = child === HOPELESS && this.#asked[slot] === 0
+    if (child >= 0 && this.#stage[slot] !== Stage.CHECK) node = child
+    if (node === NONE && handle === NONE && !asks && this.#stage[slot] !== Stage.CHECK) return SEND
+    if (!this.hasRingRoom) return WAIT
+    this.#forOrder = this.order[slot]!
+    const own = this.slots.at(this.ownSlot)
     if (node >= 0) {
       this.#subject = node
       this.#subjectReuse = this.#ids.nodes.table.reuse[node]!
-      this.#sendTask(Task.NODE, this.#ids.nodes.buildLookup(node, this.region, own))
+      this.sendTask(Task.NODE, this.#ids.nodes.buildLookup(node, this.region, own))
     } else if (handle >= 0) {
       this.#subject = handle
-      this.#sendTask(Task.HANDLE, this.#ids.buildOpen(handle, this.region, own))
+      this.sendTask(Task.HANDLE, this.#ids.buildOpen(handle, this.region, own))
+    } else if (asks) {
+      this.#asked[slot] = 1
+      this.sendTask(Task.NAME, this.#check.buildName(slot, this.region, own))
     } else {
-      this.#sendTask(Task.CHECK, this.#check.build(slot, this.region, own))
+      this.sendTask(Task.CHECK, this.#check.build(slot, this.region, own))
     }
     return WAIT
-  }
-
-  /** Puts the request that was built in the own slot on the ring. There is room. */
-  #sendTask(task: Task, length: number): void {
-    const { slots } = this
-    const slot = this.#ownSlot
-    const opcode = this.region.view.getUint32(slots.at(slot) + FuseInHeader.opcode, true)
-    this.#task = task
-    slots.opcode[slot] = opcode
-    slots.inBytes[slot] = length
-    slots.fixedBytes[slot] = replyFixedBytes(opcode)
-    slots.payloadBytes[slot] = 0
-    slots.largeIn[slot] = slots.largeOut[slot] = NO_BUFFER
-    slots.waiter[slot] = Waiter.DRIVER
-    this.putOwnUnique(slot)
-    this.inFlight++
-    this.add(slot)
   }
 
   protected override answered(slot: number, opcode: number, sound: boolean, error: number, used: number): boolean {
     const { slots, region } = this
     const at = slots.at(slot)
-    if (slot === this.#ownSlot) {
-      this.#taskDone(sound ? error : -errno.EIO, at + Slot.OUT)
-      return true
-    }
+    if (super.answered(slot, opcode, sound, error, used)) return true
     if (opcode === Op.INIT) this.#begun = sound && error === 0
     if (slots.waiter[slot] === Waiter.DRIVER || opcode === Op.INIT) return false
     const kernel = slots.waiter[slot] === Waiter.KERNEL
@@ -235,6 +208,7 @@ export class SessionQueue extends RequestQueue {
         return true
       }
     }
+    if (!sound || error !== 0) this.#ids.notCarriedOut(slot, opcode, region)
     if (kernel && this.trace !== null) this.#ids.restore(slot, opcode, region.view, at)
     return false
   }
@@ -245,28 +219,23 @@ export class SessionQueue extends RequestQueue {
     this.parked.pushFirst(slot)
   }
 
-  /** The answer to a request of the driver's own. @param error 0 or −errno @param out byte of its fuse_out_header */
-  #taskDone(error: number, out: number): void {
+  protected override taskDone(task: Task, error: number, arg: number): void {
     const { view } = this.region
-    const arg = out + FuseOutHeader.SIZE
-    const task = this.#task
-    this.#task = Task.NONE
     // its request may have been given up meanwhile
-    const slot = this.parked.length > 0 && this.#order[this.parked.at(0)] === this.#forOrder ? this.parked.at(0) : NONE
-    if (task === Task.GREET) {
-      if (error === 0) adaptInitReply(view, out, this.init)
-      this.events.greeted?.(error, view, arg)
-    } else if (task === Task.ROOT) {
-      if (error === 0) this.#root.keep(this.slots.opcode[this.#ownSlot]!, this.region, arg)
+    const slot = this.parked.length > 0 && this.order[this.parked.at(0)] === this.#forOrder ? this.parked.at(0) : NONE
+    if (task === Task.ROOT) {
+      if (error === 0) this.#root.keep(this.slots.opcode[this.ownSlot]!, this.region, arg)
       else this.#begun = false
     } else if (task === Task.NODE) {
       this.#nodeAnswered(slot, error, arg)
+    } else if (task === Task.NAME) {
+      this.#nameAnswered(slot, error, arg)
     } else if (task === Task.HANDLE) {
       if (error === 0) this.#ids.reopened(this.#subject, view, arg)
       else if (isPassing(error)) this.#giveUpFirst(slot, error)
       else this.#ids.notReopened(this.#subject)
     } else if (task === Task.CHECK) {
-      if (this.slots.opcode[this.#ownSlot] === Op.LOOKUP) this.#forgetEntry(error, arg)
+      if (this.slots.opcode[this.ownSlot] === Op.LOOKUP) this.#forgetEntry(error, arg)
       if (slot !== NONE) this.#checked(slot, error, arg)
     }
   }
@@ -281,6 +250,17 @@ export class SessionQueue extends RequestQueue {
       else if (still) nodes.table.clearPath(node)
     } else if (!still || !nodes.found(node, this.region.view, entry)) {
       this.#forgetEntry(0, entry)
+    }
+  }
+
+  #nameAnswered(slot: number, error: number, entry: number): void {
+    const { view } = this.region
+    if (slot === NONE) return this.#forgetEntry(error, entry)
+    if (error !== 0) {
+      if (isPassing(error)) this.#giveUpFirst(slot, error)
+    } else if (view.getUint32(entry + FuseEntryOut.nodeid, true) !== 0 || view.getUint32(entry + FuseEntryOut.nodeid + 4, true) !== 0) {
+      const { bytes, length } = this.#ids.name(slot, this.slots.opcode[slot]!, this.region, 0)
+      this.#ids.nodes.adopt(view, entry, this.#ids.nodeOf(slot), bytes, length)
     }
   }
 
@@ -350,76 +330,6 @@ export class SessionQueue extends RequestQueue {
     slots.fixedBytes[slot] = replyFixedBytes(Op.LOOKUP)
     slots.payloadBytes[slot] = 0
     slots.dropLarge(slot)
-  }
-
-  /**
-   * The device is gone and will come back: what it had waits again, before everything else. Nothing
-   * of the shared memory is used any more, and a device that was only slow finds no requests there.
-   */
-  suspend(): void {
-    this.#state = 'lost'
-    // what it answered before it went is still good
-    this.complete()
-    this.#task = Task.NONE
-    const had = this.ring.outstanding().sort((a, b) => this.#order[a]! - this.#order[b]!)
-    const waiting = Array.from({ length: this.parked.length }, (_, place) => this.parked.at(place))
-    while (this.parked.length > 0) this.parked.shift()
-    this.#ids.newSession()
-    for (const slot of had) {
-      this.deadline?.remove(slot)
-      this.#stage[slot] = Stage.SENT
-    }
-    const old = this.region
-    const { lengthBytes } = old
-    const memory = this.private ?? viewRegion(mapAnonymous(lengthBytes), lengthBytes)
-    this.#moveTo(memory, [...had, ...waiting])
-    this.private = memory
-    for (const slot of had) old.bytes.fill(0, this.slots.at(slot), this.slots.at(slot) + Slot.PAGE)
-    this.ring = new DriverRing(memory, this.plan.ring, this.ringFeatures)
-    for (const slot of [...had, ...waiting]) this.#keepWaiting(slot)
-  }
-
-  #keepWaiting(slot: number): void {
-    const { slots } = this
-    slots.dropLargeOut(slot)
-    if (slots.waiter[slot] === Waiter.KERNEL) {
-      if (this.#isMoot(slot)) this.#done(slot)
-      else this.parked.push(slot)
-      return
-    }
-    // nobody waits for it, or only this driver did
-    this.inFlight--
-    if (slot !== this.#ownSlot) slots.release(slot)
-  }
-
-  /** The device is back, with memory of its own: greets it with the INIT of the first session. */
-  resume(region: Region, features: RingFeatures): void {
-    this.#moveTo(region, Array.from({ length: this.parked.length }, (_, place) => this.parked.at(place)))
-    this.freePrivate()
-    this.ring = new DriverRing(region, this.plan.ring, features)
-    this.#state = 'greeting'
-    region.bytes.set(this.#initBytes, this.slots.at(this.#ownSlot))
-    this.#sendTask(Task.GREET, this.#initBytes.length)
-  }
-
-  /** The device has greeted back: what waits is sent. */
-  goOn(): void {
-    if (this.#state !== 'greeting') return
-    this.#state = 'session'
-    this.sendParked()
-  }
-
-  /** Copies requests to other memory of the same layout. */
-  #moveTo(region: Region, requests: readonly number[]): void {
-    const { slots } = this
-    const from = this.region.bytes
-    for (const slot of requests) {
-      const at = slots.at(slot)
-      const large = slots.largeIn[slot]!
-      region.bytes.set(from.subarray(at, at + Slot.IN_BYTES), at)
-      if (large !== NO_BUFFER) region.bytes.set(from.subarray(slots.largeAt(large), slots.largeAt(large) + slots.inBytes[slot]! - REQUEST_HEAD_BYTES), slots.largeAt(large))
-    }
-    this.region = region
   }
 }
 

@@ -224,7 +224,7 @@ export class VirtioFs extends EventEmitter<Events> {
     while (handles.length < fuseFds.length) handles.push(this.#newWorker(handles.length))
     const wakeFds = handles.map(handle => handle.wakeFd)
     const sleepFlags = this.#sleepFlags = new SharedArrayBuffer(4 * handles.length)
-    this.transport.onFailure = reason => this.remove(reason)
+    this.transport.onFailure = reason => this.#failed(reason)
     const backends = await this.transport.start(this.#deviceMemory(this.#memory!, init.passthrough ? fuseFds[0]! : -1))
     this.#started = true
     const { notification } = this.#plan
@@ -326,6 +326,7 @@ export class VirtioFs extends EventEmitter<Events> {
         this.#memory!.free()
         this.#memory = memory
         this.transport = transport
+        transport.onFailure = reason => this.#failed(reason)
       },
       event: (name, detail) => {
         this.event(name, detail)
@@ -334,6 +335,12 @@ export class VirtioFs extends EventEmitter<Events> {
       },
       remove: reason => this.remove(reason),
     }
+  }
+
+  /** Our own side of the device has failed. */
+  #failed(reason: string): void {
+    if (this.#reconnection && this.init && !this.#unmounted) this.#workers[0]?.send({ type: 'lose', reason })
+    else this.remove(reason)
   }
 
   /** Whether the device is away, and waited for. */

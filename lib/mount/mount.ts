@@ -182,6 +182,7 @@ function checkRights(options: MountOptions, given: GivenMount | undefined): { al
 
 function checkOnDisconnect({ kind }: Source, { onDisconnect, backend, queues }: MountOptions): void {
   if (onDisconnect !== 'wait') return
+  if (kind === 'remote') throw new UsageError('on_disconnect=wait needs a backend on this host: of a line that broke nobody can tell when its far end stops working on requests')
   if (kind !== 'socket' && backend === undefined) throw new UsageError('on_disconnect=wait needs a backend in another process: the emulated device goes only with the mount')
   if (queues !== undefined && queues > 1) throw new UsageError('on_disconnect=wait goes with one request queue')
 }

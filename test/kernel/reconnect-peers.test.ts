@@ -164,8 +164,13 @@ t.test('our own virtiofsd stops: with timeout it is ended, and another goes on',
 })
 
 t.test('what cannot wait says so', { skip: noKernel() }, async t => {
-  for (const [options, message] of [[WAIT, /needs a backend in another process/], [[...WAIT, 'backend=virtiofsd', 'queues=2'], /goes with one request queue/]] as const) {
-    const { exit, stderr } = await runToEnd([...BRIDGE, t.testdir({}), t.testdir({}), '-o', options.join(',')])
+  const cases: [source: string, options: string[], message: RegExp][] = [
+    [t.testdir({}), WAIT, /needs a backend in another process/],
+    [t.testdir({}), [...WAIT, 'backend=virtiofsd', 'queues=2'], /goes with one request queue/],
+    ['exec:true', WAIT, /needs a backend on this host/],
+  ]
+  for (const [source, options, message] of cases) {
+    const { exit, stderr } = await runToEnd([...BRIDGE, source, t.testdir({}), '-o', options.join(',')])
     t.not(exit?.code, 0)
     t.match(stderr, message)
   }

@@ -132,9 +132,12 @@ t.test('LINK: carried out if it is the same file', async t => {
 for (const [opcode, error] of [[Op.UNLINK, errno.ENOENT], [Op.RMDIR, errno.ENOENT], [Op.REMOVEXATTR, errno.ENODATA]] as const) {
   t.test(`${opcodeName(opcode)} that was carried out`, async t => {
     await withSession(t, session => {
+      const asked = (error: number): void => { if (opcode !== Op.REMOVEXATTR) session.answer(Op.LOOKUP, entry({ id: 5 }), error) }
       inFlight(session, opcode, names('name'))
+      asked(-errno.ENOENT)
       t.match(session.answer(opcode, NOTHING, -error), [{ error: 0 }])
       inFlight(session, opcode, names('name'))
+      asked(0)
       t.match(session.answer(opcode, NOTHING, -errno.EACCES), [{ error: -errno.EACCES }], 'any other error is one')
     })
   })
@@ -145,6 +148,7 @@ t.test('a device that says EIO of a name that is not there', async t => {
     for (const there of [true, false]) {
       await withSession(t, session => {
         inFlight(session, opcode, names('name'))
+        session.answer(Op.LOOKUP, entry({ id: 5 }), there ? 0 : -errno.ENOENT)
         t.strictSame(session.answer(opcode, NOTHING, -errno.EIO), [])
         t.match(session.answer(Op.LOOKUP, entry({ id: 5 }), there ? 0 : -errno.ENOENT), [{ error: there ? -errno.EIO : 0 }])
       })
@@ -195,9 +199,41 @@ t.test('RENAME: carried out if the file is at its new name', async t => {
       session.answer(Op.GETATTR, attributes({ id: 6 }))
     })
   }
+})
+
+t.test('RENAME of a name that the bridge does not know', async t => {
   await withSession(t, session => {
     inFlight(session, Op.RENAME, rename)
-    t.match(session.answer(Op.LOOKUP, entry({ id: 6 })), [{ error: -errno.EIO }], 'a file that was never looked up')
+    session.answer(Op.LOOKUP, entry({ id: 6, ino: 1051 }))
+    session.answer(Op.LOOKUP, NOTHING, -errno.ENOENT)
+    t.match(session.answer(Op.RENAME, NOTHING), [{ error: 0 }], 'it is there: not done before')
+    t.match(session.takeHiprio(), [{ opcode: Op.FORGET, nodeid: 6n }])
+  })
+  for (const [changedMs, error] of [[Date.now() + 1000, 0], [Date.now() - 60_000, -errno.ENOENT]] as const) {
+    await withSession(t, session => {
+      inFlight(session, Op.RENAME, rename)
+      session.answer(Op.LOOKUP, NOTHING, -errno.ENOENT)
+      t.match(session.answer(Op.LOOKUP, entry({ id: 6, changedMs })), [{ error }], 'it is not: done if what is at the new name has changed')
+    })
+  }
+})
+
+t.test('a file that the kernel knows by two names is removed by either', async t => {
+  await withSession(t, session => {
+    const file = numberOf(session.ask(Op.LOOKUP, names('first'), 1, entry({ id: 51 })))
+    t.equal(numberOf(session.ask(Op.LINK, args(FuseLinkIn.SIZE, { [FuseLinkIn.oldnodeid]: Number(file) }, names('second')), 1, entry({ id: 51 }))), file)
+    session.again()
+    session.fuse.send(Op.UNLINK, names('first'), { nodeid: 1 })
+    session.receiveAll()
+    session.answer(Op.LOOKUP, entry({ id: 6, ino: 1051 }))
+    t.match(session.answer(Op.UNLINK, NOTHING), [{ error: 0 }])
+    session.fuse.send(Op.GETATTR, new Uint8Array(16), { nodeid: file })
+    session.receiveAll()
+    const lookup = session.sent(Op.LOOKUP)
+    t.equal(Buffer.from(lookup.bytes.subarray(FuseInHeader.SIZE)).toString(), 'second\0', 'and is found by the other')
+    session.present.answer(lookup, { payload: entry({ id: 7, ino: 1051 }) })
+    session.complete()
+    t.match(session.answer(Op.GETATTR, attributes({ id: 7 })), [{ error: 0 }])
   })
 })
 
