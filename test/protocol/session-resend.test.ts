@@ -136,6 +136,9 @@ for (const [opcode, error] of [[Op.UNLINK, errno.ENOENT], [Op.RMDIR, errno.ENOEN
       inFlight(session, opcode, names('name'))
       asked(-errno.ENOENT)
       t.match(session.answer(opcode, NOTHING, -error), [{ error: 0 }])
+    })
+    await withSession(t, session => {
+      const asked = (error: number): void => { if (opcode !== Op.REMOVEXATTR) session.answer(Op.LOOKUP, entry({ id: 5 }), error) }
       inFlight(session, opcode, names('name'))
       asked(0)
       t.match(session.answer(opcode, NOTHING, -errno.EACCES), [{ error: -errno.EACCES }], 'any other error is one')
@@ -300,6 +303,8 @@ t.test('what nobody can tell fails with EIO', async t => {
   await withSession(t, session => {
     inFlight(session, Op.IOCTL, new Uint8Array(FuseIoctlIn.SIZE))
     t.match(session.fuse.collect(), [{ error: -errno.EIO }], 'IOCTL')
+  })
+  await withSession(t, session => {
     inFlight(session, Op.RENAME2, args(FuseRename2In.SIZE, { [FuseRename2In.newdir]: 1, [FuseRename2In.flags]: 4 }, names('a', 'b')))
     t.match(session.fuse.collect(), [{ error: -errno.EIO }], 'RENAME_WHITEOUT')
     for (const [flags, error] of [[1, -errno.EIO], [0, -errno.EEXIST]] as const) {
