@@ -12,7 +12,7 @@ import createDebug from 'debug'
 import { errorLine } from '../errors.js'
 import { explainInitRefusal, type InitAnswer } from '../fuse/init.js'
 import type { SessionMemory } from './session-memory.js'
-import type { DeviceInfo, Reach, Transport } from './transport.js'
+import type { DeviceInfo, Transport } from './transport.js'
 import type { WorkerHandle } from './worker-handle.js'
 import type { WorkerBackend, WorkerEvent } from './worker-protocol.js'
 
@@ -24,7 +24,8 @@ const LAST_MS = 1000
 
 /** The driver whose device it is. */
 export interface Reconnecting {
-  readonly reach: Reach
+  /** A new transport, probed and not started. Rejects while the device is not there. */
+  reach(): Promise<Transport>
   readonly worker: WorkerHandle
   readonly transport: Transport
   readonly queues: number

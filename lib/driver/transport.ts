@@ -93,5 +93,7 @@ export interface Transport {
  * Reaches a device that went away: a new transport to it, probed and not started, which the caller
  * owns. Any way to a device in another process, or on another machine, can be had again like this.
  * Rejects while the device is not there; it is called again then.
+ *
+ * @param last the backend that took over last, if one did
  */
-export type Reach = () => Promise<Transport>
+export type Reach = (last: ReplacementTarget) => Promise<Transport>

@@ -14,6 +14,7 @@ export class VhostUserLine {
   readonly #epoll: Epoll
   readonly #backend: VhostUserBackend
   readonly #hiprio: boolean
+  #socketListed = true
 
   /** @param backend its descriptors stay the main thread's @param hiprio whether the worker owns the hiprio queue */
   constructor(epoll: Epoll, backend: VhostUserBackend, hiprio: boolean) {
@@ -38,13 +39,15 @@ export class VhostUserLine {
 
   /** The device is gone: the end of its socket would be seen for ever. */
   ignoreSocket(): void {
-    this.#epoll.remove(this.#backend.socketFd)
+    if (this.#socketListed) this.#epoll.remove(this.#backend.socketFd)
+    this.#socketListed = false
   }
 
   /** The rings belong to another backend from now on, which is to look at them whatever their event words say. */
   moveTo(socketFd: number): void {
     this.ignoreSocket()
     this.#epoll.add(this.#backend.socketFd = socketFd, EPOLLRDHUP | EPOLLHUP | EPOLLERR, TOKEN_SOCKET)
+    this.#socketListed = true
     this.kick()
     if (this.#hiprio) this.kickHiprio()
   }

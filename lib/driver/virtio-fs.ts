@@ -117,6 +117,8 @@ export class VirtioFs extends EventEmitter<Events> {
   readonly #reconnection: Reconnection | undefined
   #started = false
   #unmounted = false
+  /** The backend that took over last. */
+  #lastTarget: ReplacementTarget = {}
   /** Settles when the backend was replaced, or could not be. */
   #replacing: Promise<void> | undefined
 
@@ -315,7 +317,7 @@ export class VirtioFs extends EventEmitter<Events> {
 
   #reconnecting(reach: Reach, fs: VirtioFs): Reconnecting {
     return {
-      reach, queues: this.queues, timeoutMs: this.#options.timeoutMs,
+      reach: () => reach(this.#lastTarget), queues: this.queues, timeoutMs: this.#options.timeoutMs,
       get worker() { return fs.#workers[0]! },
       get transport() { return fs.transport },
       get init() { return fs.init! },
@@ -392,7 +394,7 @@ export class VirtioFs extends EventEmitter<Events> {
       await replacement.discard()
       throw error
     }
-    const work = this.#replace(replacement)
+    const work = this.#replace(replacement, target)
     this.#replacing = work.then(() => {}, () => {}).finally(() => { this.#replacing = undefined })
     return await work
   }
@@ -403,7 +405,7 @@ export class VirtioFs extends EventEmitter<Events> {
     if (this.#unmounted) throw new PeerGoneError('it was unmounted')
   }
 
-  async #replace(replacement: Replacement): Promise<number> {
+  async #replace(replacement: Replacement, target: ReplacementTarget): Promise<number> {
     const start = performance.now()
     const { transport } = this
     const workers = this.#serving
@@ -421,6 +423,7 @@ export class VirtioFs extends EventEmitter<Events> {
     goOn()
     const ms = performance.now() - start
     this.event('replace', { ms: Math.round(ms) })
+    this.#lastTarget = { ...this.#lastTarget, ...target }
     return ms
   }
 

@@ -187,6 +187,11 @@ function checkOnDisconnect({ kind }: Source, { onDisconnect, backend, queues }: 
   if (queues !== undefined && queues > 1) throw new UsageError('on_disconnect=wait goes with one request queue')
 }
 
+/** Where a backend is to be found again. */
+function lastSource(source: Source, tag: string, { socket }: ReplacementTarget): Source {
+  return source.kind === 'socket' && socket !== undefined ? { ...source, path: socket, tag } : { ...source, tag }
+}
+
 /**
  * Mounts a virtio-fs device on the host. The mount is usable when this resolves, also by
  * synchronous calls of this process: requests are served by threads of their own.
@@ -230,7 +235,7 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
     lowLatency: options.lowLatency ?? false,
     timeoutMs: mountTimeoutMs(options.mountTimeout),
     requestLimitMs: options.timeout === undefined ? undefined : options.timeout * 1000,
-    reach: options.onDisconnect === 'wait' && parsed.kind !== 'served' ? async () => await probeDevice({ ...parsed, tag: live.tag }, options) : undefined,
+    reach: options.onDisconnect === 'wait' ? async last => await probeDevice(lastSource(parsed, live.tag, last), { ...options, ...last.virtiofsd !== undefined && { virtiofsd: last.virtiofsd } }) : undefined,
     traceJson: options.traceJson,
     waitForPool: faults !== undefined,
     idleTimeout: options.idleTimeout,

@@ -8,7 +8,7 @@ import { errno } from '../../lib/errors.js'
 import { VhostUserRequest as R } from '../../lib/vhost-user/message.js'
 import { BRIDGE, missing, noKernel, peerPath, startBackend } from '../support/peers.js'
 import { withMount, type LiveMount } from '../support/mounts.js'
-import { processTree, Program, runToEnd, signal, within } from '../support/program.js'
+import { processTree, Program, run, runToEnd, signal, within } from '../support/program.js'
 import { ownBackend } from '../support/reconnect-load.js'
 import { eventually } from '../support/scene.js'
 import { VhostUserListener } from '../support/vhost-user-listener.js'
@@ -160,6 +160,25 @@ t.test('our own virtiofsd stops: with timeout it is ended, and another goes on',
     t.notOk(stopped.some(lives), 'the one that stopped is dead')
     t.equal(await live.unmount(), 0)
     t.match(live.bridge.stderr, /the device did not answer [A-Z]+ within 1 s; operations wait until it is back\n/)
+  })
+})
+
+t.test('one that took over dies, too: it is found again where it was', { skip: missing(PEER) }, async t => {
+  const handles = ['--migration-on-error=guest-error', '--modcaps=+dac_read_search']
+  await withMount(t, { peer: PEER, options: WAIT, files, backendArgs: ['--migration-mode=file-handles', '--modcaps=+dac_read_search'], rough: true }, async live => {
+    const held = await open(join(live.dir, 'file'), 'r+')
+    const socket = join(live.base, 'second.sock')
+    live.backend = startBackend(PEER, live.source, socket, handles)
+    await run([...BRIDGE, 'replace', live.dir, '--socket', socket])
+    for (const pid of processTree(live.backend.pid)) signal(pid, 'SIGKILL')
+    rmSync(socket)
+    const waiting = held.write('hello', 50_000)
+    t.equal(await within(300, waiting), undefined, 'it waits')
+    live.backend = startBackend(PEER, live.source, socket)
+    t.ok(await within(10_000, waiting), 'and goes on')
+    t.equal(readFileSync(join(live.source, 'file'), 'utf8').slice(49_999, 50_006), 'xhellox')
+    await held.close()
+    t.equal(await live.unmount(), 0)
   })
 })
 
