@@ -174,7 +174,7 @@ class HostProcess {
 
   constructor() {
     this.#memfd = createMemfd('virtiofs-bridge-counters', COUNTERS_BYTES)
-    this.#child = spawn(process.execPath, [...process.execArgv, PROGRAM], {
+    this.#child = spawn(process.execPath, [PROGRAM], {
       // signals of a terminal are ours alone
       detached: true, serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc', this.#memfd],
     })

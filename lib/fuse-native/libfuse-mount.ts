@@ -3,6 +3,8 @@ import { readdirSync, readlinkSync } from 'node:fs'
 import createDebug from 'debug'
 import { errno, errorLine, PeerGoneError, UsageError } from '../errors.js'
 import { isConnectionMounted } from '../mount/connection-state.js'
+import { unmountPath } from '../mount/dev-fuse.js'
+import { MNT_DETACH } from '../mount/flags.js'
 import { abortConnection } from '../sys/abort.js'
 import { dup } from '../sys/file.js'
 import { close } from '../sys/io.js'
@@ -74,8 +76,15 @@ export class LibfuseMount {
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new PeerGoneError(`the kernel has not sent FUSE_INIT to libfuse within ${timeoutMs / 1000} s`, 'ETIMEDOUT')), timeoutMs)
     })
-    await Promise.race([mount.#usable, late]).finally(() => clearTimeout(timer))
-    return mount
+    try {
+      await Promise.race([mount.#usable, late])
+      return mount
+    } catch (error) {
+      await unmountPath(mountpoint, MNT_DETACH)
+      throw error
+    } finally {
+      clearTimeout(timer)
+    }
   }
 
   /** Aborts its connection, also of one that was detached; but none that has got its number since. */
