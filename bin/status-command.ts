@@ -4,6 +4,7 @@ import { UsageError } from '../lib/errors.js'
 import { ExitCode } from './exit-codes.js'
 import { withProgress } from './progress.js'
 import { bytes, columns, duration } from './table.js'
+import { isTerminal } from './terminal.js'
 
 /**
  * @param target a mount point or a tag: all about this one
@@ -14,6 +15,7 @@ export async function statusCommand(target: string | undefined, json: boolean): 
   if (json) console.log(JSON.stringify(target === undefined ? mounts.map(withoutSocket) : withoutSocket(mounts[0]!), null, 2))
   else if (target !== undefined) console.log(columns(details(mounts[0]!)))
   else if (mounts.length > 0) console.log(columns([['MOUNT POINT', 'SOURCE', 'TAG', 'BACKEND', 'PID', 'UP', 'IN FLIGHT', 'HEALTH'], ...mounts.map(row)]))
+  else if (isTerminal()) console.log('no mounts')
   return mounts.some(({ health }) => UNWELL.has(health)) ? ExitCode.FAILURE : ExitCode.OK
 }
 

@@ -56,6 +56,12 @@ function commandSection(command: Command): string {
   return `### ${command.name}\n\n${plain(sentence)}. ${plain(command.details)}\n\n${[...positionals, ...options].join('\n')}`
 }
 
+/** A section of README, without links. */
+function readme(heading: string): string {
+  const text = readFileSync(join(ROOT, 'README.md'), 'utf8').split(new RegExp(`^#+ ${heading}$`, 'm'))[1]!.split(/^#/m)[0]!
+  return text.replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').trim()
+}
+
 /** The page as Markdown. */
 export function manual(): string {
   return `# virtiofs-bridge(1) -- mount a virtio-fs device on this host
@@ -74,11 +80,11 @@ Mounts a virtio-fs device on the host, with no virtual machine: a virtiofsd that
 
 * **a directory**:
   The emulated device serves it; with backend=virtiofsd a virtiofsd does, which is started and ended with the mount.
-* **unix:** *PATH*, or a path that is a socket:
+* \`unix:PATH\`, or a path that is a socket:
   A vhost-user backend that listens there.
-* **a tag**, with **-o socket**=*PATH*:
+* **a tag**, with \`-o socket=PATH\`:
   The same, by name.
-* **ssh://**\\[*user*@\\]*host*\\[:*port*\\]/*PATH*, or **exec:** *COMMAND*:
+* \`ssh://[USER@]HOST[:PORT]/PATH\`, or \`exec:COMMAND\`:
   A directory or a vhost-user socket of another host, where virtiofs-bridge relay serves it.
 * **the tag of a live mount**:
   A second mount of the same session, as root.
@@ -95,6 +101,16 @@ ${item('**-V**, **--version**', 'the version')}
 ${optionTable.map(row => item(`**${plain(row.name)}**${row.value ? `=*${plain(row.value)}*` : ''}`, row.help)).join('\n')}
 
 And those of mount(8): ${mountFlags.map(plain).join(', ')}. Options for libmount and systemd, such as user, nofail, noauto, ${plain('_netdev')} and x-*, are taken and mean nothing here.
+
+${readme('Options of -o').split(/^And those of mount.*$/m)[1]!.trim()}
+
+## WHEN THE BACKEND DIES
+
+${readme('When the backend dies')}
+
+## ANOTHER HOST
+
+${readme('Another host')}
 
 ## EXIT STATUS
 
@@ -138,6 +154,8 @@ mount(8), fstab(5), fusermount3(1), fuse(4), virtiofsd(1)
 `
 }
 
+const ENTITIES: Record<string, string> = { '#39': '\\(aq', quot: '"', lt: '<', gt: '>', amp: '&' }
+
 function write(): void {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }
   const require = createRequire(import.meta.url)
@@ -145,7 +163,9 @@ function write(): void {
   const { status, stdout, stderr } = spawnSync(process.execPath, [program, '--version', version, '--manual', 'virtiofs-bridge'], { input: manual(), encoding: 'utf8' })
   if (status !== 0 || !stdout.startsWith('.TH')) throw new Error(`marked-man: ${stderr || stdout}`)
   mkdirSync(join(ROOT, 'dist/man'), { recursive: true })
-  writeFileSync(join(ROOT, 'dist/man/virtiofs-bridge.1'), stdout)
+  // in code marked leaves what it would write into HTML
+  const page = stdout.replace(/&(#39|quot|lt|gt|amp);/g, (_, name: string) => ENTITIES[name]!)
+  writeFileSync(join(ROOT, 'dist/man/virtiofs-bridge.1'), page)
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) write()

@@ -20,11 +20,11 @@ t.test('progress', { skip }, async t => {
     const server = createServer(() => {})
     server.listen(scene.socket)
     await once(server, 'listening')
-    const args = [`unix:${scene.socket}`, scene.dir, '-o', 'mount_timeout=3']
+    const args = [`unix:${scene.socket}`, scene.dir, '-o', 'mount_timeout=2']
     try {
       const seen = await onTerminal(scene, args)
       t.match(seen.stdout, `\rmounting unix:${scene.socket} … 1 s\x1b[K`)
-      t.match(seen.stdout, /\r\x1b\[K[^\r]*no answer to GET_FEATURES within 3 s/, 'it is taken away before the message')
+      t.match(seen.stdout, /\r\x1b\[K[^\r]*no answer to GET_FEATURES within 2 s/, 'it is taken away before the message')
       t.match(seen.exit, { code: 32 })
       const file = await runToEnd([...BRIDGE, ...args], { env: scene.env })
       t.match([file.stdout, file.stderr], ['', /^virtiofs-bridge: .*no answer.*\n$/], 'nothing of it elsewhere')
