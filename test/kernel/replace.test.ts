@@ -3,12 +3,16 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, rmSync, statSync, unlinkSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import { statfs } from 'node:fs/promises'
+import { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { VhostUserRequest as R } from '../../lib/vhost-user/message.js'
 import { withMount, type LiveMount } from '../support/mounts.js'
 import { BRIDGE, missing, peerPath, startBackend } from '../support/peers.js'
 import { processTree, run, runToEnd } from '../support/program.js'
+import { VhostUserListener } from '../support/vhost-user-listener.js'
 
 const RUST = peerPath('virtiofsd-rust')
 const OWN = ['backend=virtiofsd', `virtiofsd=${RUST}`]
@@ -158,6 +162,40 @@ t.test('what cannot be done is said, and the old backend goes on', { skip: missi
     t.ok(await second.endsWithin(5000), 'the one that was not taken has ended')
   })
 })
+
+t.test('a new backend that cannot take the state, and an old one that dies meanwhile', { skip: missing('virtiofsd-rust') }, async t => {
+  await withMount(t, { peer: 'virtiofsd-rust', rough: true, files: source => writeFileSync(join(source, 'a'), 'content') }, async live => {
+    const offered = { queueNum: 2n, takeStateFd: (fd: number): undefined => { swallow(fd) } }
+    const refusing = join(live.base, 'refusing.sock')
+    const refuser = new VhostUserListener(refusing, { ...offered, faults: { [R.CHECK_DEVICE_STATE]: answer => ({ ...answer!, payload: Buffer.alloc(8, 1) }) } })
+    const refused = await runToEnd([...BRIDGE, 'replace', live.dir, '--socket', refusing], { timeoutMs: COMMAND_MS })
+    t.not(refused.exit?.code, 0)
+    t.match(refused.stderr, /CHECK_DEVICE_STATE/)
+    t.equal(readFileSync(join(live.dir, 'a'), 'utf8'), 'content', 'the old one goes on')
+    await refuser.close()
+
+    const slow = join(live.base, 'slow.sock')
+    // it never says what became of the state
+    const slowly = new VhostUserListener(slow, { ...offered, faults: { [R.CHECK_DEVICE_STATE]: () => 'silence' } })
+    const replacing = runToEnd([...BRIDGE, 'replace', live.dir, '--socket', slow], { timeoutMs: COMMAND_MS })
+    for (const endMs = performance.now() + 10_000; !slowly.backends[0]?.names.includes('CHECK_DEVICE_STATE') && performance.now() < endMs;) await sleep(10)
+    t.ok(slowly.backends[0]?.names.includes('CHECK_DEVICE_STATE'))
+    await live.backend!.kill()
+    await slowly.backends[0]!.stop()
+    const { exit, stderr } = await replacing
+    t.not(exit?.code, 0)
+    t.equal(stderr.trim().split('\n').length, 1, stderr.trim())
+    await t.rejects(statfs(live.dir), { code: 'ENOTCONN' }, 'both are gone, and the mount says so')
+    t.match(live.bridge.stderr, /operations fail until it is unmounted/)
+    t.equal(await live.unmount(), 0)
+    await slowly.close()
+  })
+})
+
+/** Takes a stream to its end, and closes it. */
+function swallow(fd: number): void {
+  new Socket({ fd, readable: true, writable: false }).resume().on('error', () => {})
+}
 
 t.test('the emulated device has no backend', { skip: missing('emulated') }, async t => {
   await withMount(t, { peer: 'emulated' }, async live => {
