@@ -22,7 +22,10 @@ export class SessionMemory {
   }
 
   free(): void {
-    if (!this.inUse) unmap(this.address, this.#lengthBytes)
-    close(this.memfd)
+    try {
+      if (!this.inUse) unmap(this.address, this.#lengthBytes)
+    } finally {
+      close(this.memfd)
+    }
   }
 }

@@ -1,7 +1,7 @@
 /**
  * Seeded fuzzing in memory: hostile devices, backends and drivers.
  *
- *   node dist/test/campaigns/fuzz.js device|notifications|vhost-user|driver [--count=N] [--seed=N] [--runs=N]
+ *   node dist/test/campaigns/fuzz.js device|client|notifications|vhost-user|driver [--count=N] [--seed=N] [--runs=N]
  *
  * Runs until N things were mutated. A finding ends it with exit code 1 and says the seed of its
  * run, which `--seed=THAT --runs=1` repeats. For vhost-user, set UV_THREADPOOL_SIZE=32: each
@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util'
 import { endHostileBackend, hostileChannel, hostileConfigs, hostileSession, type BackendReport } from './hostile-backend.js'
 import { HostileDevice, type HostileReport } from './hostile-device.js'
 import { HostileDriver, HostilePlace, type DriverReport } from './hostile-driver.js'
+import { hostileEngine } from './hostile-engine.js'
 import { hostileNotifications } from './hostile-notifications.js'
 import { openFds } from '../support/vhost-user-session.js'
 
@@ -54,6 +55,9 @@ switch (what) {
   case 'notifications':
     last = await campaign(report = deviceReport, seed => hostileNotifications(seed, deviceReport))
     break
+  case 'client':
+    last = await campaign(report = deviceReport, seed => hostileEngine(seed, deviceReport))
+    break
   case 'vhost-user': {
     const fds = openFds()
     last = await campaign(report = backendReport, async seed => {
@@ -78,7 +82,7 @@ switch (what) {
     break
   }
   default:
-    console.error('fuzz: device, notifications, vhost-user or driver?')
+    console.error('fuzz: device, client, notifications, vhost-user or driver?')
     process.exit(1)
 }
 const seconds = (performance.now() - start) / 1000

@@ -22,6 +22,7 @@ for name in "${parts[@]}"; do
   case $name in
     fuzz)
       part node $campaigns/fuzz.js device --count=10000000
+      part node $campaigns/fuzz.js client --count=1000000
       part node $campaigns/fuzz.js notifications --count=1000000
       part node $campaigns/fuzz.js vhost-user --count=1000000
       part node $campaigns/fuzz.js driver --count=1000000

@@ -16,6 +16,7 @@ import { VhostUserBackendRequest } from '../../lib/vhost-user/message.js'
 import { endHostileBackend, hostileChannel, hostileConfigs, hostileSession } from '../campaigns/hostile-backend.js'
 import { HostileDevice } from '../campaigns/hostile-device.js'
 import { HostileDriver, HostilePlace } from '../campaigns/hostile-driver.js'
+import { hostileEngine } from '../campaigns/hostile-engine.js'
 import { hostileNotifications } from '../campaigns/hostile-notifications.js'
 import { args } from '../support/mock-fuse.js'
 import { withRelay } from '../support/relay-fixture.js'
@@ -28,6 +29,12 @@ t.test('a hostile device: replies and used entries', async t => {
   const report = { mutated: 0, requests: 0, runs: 0, broken: 0, refused: 0, good: 0 }
   for (let seed = SEED; report.mutated < 20_000; seed++) HostileDevice.run(seed, report)
   t.ok(report.broken > 10 && report.good > 2500 && report.refused > 2500, JSON.stringify(report))
+})
+
+t.test('a hostile device behind the client of the library', async t => {
+  const report = { mutated: 0, requests: 0, runs: 0, broken: 0, refused: 0, good: 0 }
+  for (let seed = SEED; report.mutated < 5000; seed++) await hostileEngine(seed, report)
+  t.ok(report.good > 500 && report.refused > 500, JSON.stringify(report))
 })
 
 t.test('a hostile device: notifications', async t => {
