@@ -4,6 +4,7 @@
 #   fuzz      hostile devices, backends and drivers, in memory          15 minutes
 #   faults    each system call of lib/sys fails, at many of its uses    25 minutes
 #   deaths    the bridge killed at random moments                        5 minutes
+#   reconnect backends killed under on_disconnect=wait                   3 minutes
 #   soak      mounts that come, go and break under load                 30 minutes
 #   inodes    very many inodes                                           5 minutes
 #   differential  the same calls on a mount and on a plain directory    10 minutes
@@ -17,7 +18,7 @@ campaigns=dist/test/campaigns
 failed=()
 part() { echo "soak: $*"; "$@" || failed+=("$*"); }
 parts=("$@")
-[ $# -gt 0 ] || parts=(fuzz faults deaths soak inodes differential)
+[ $# -gt 0 ] || parts=(fuzz faults deaths reconnect soak inodes differential)
 for name in "${parts[@]}"; do
   case $name in
     fuzz)
@@ -32,6 +33,11 @@ for name in "${parts[@]}"; do
       part node $campaigns/faults.js --peer=own
       ;;
     deaths) part node $campaigns/deaths.js ;;
+    reconnect)
+      part node $campaigns/reconnect.js --kills 50
+      part node $campaigns/reconnect.js --kills 50 --seed 2 --peer virtiofsd-c
+      part node $campaigns/reconnect.js --kills 50 --seed 3 --writeback
+      ;;
     soak) part node $campaigns/soak.js ;;
     inodes) part node $campaigns/inodes.js ;;
     differential) part node dist/test/differential/campaign.js ;;
