@@ -12,7 +12,7 @@ import { listenUnix } from '../sys/socket.js'
 import { VhostUserFrontend } from '../vhost-user/frontend.js'
 import { findVirtiofsd } from './find-virtiofsd.js'
 import { mountTimeoutMs, type MountOptions } from './options.js'
-import { privateDir } from './runtime-dir.js'
+import { privateDir } from './private-dir.js'
 
 const debug = createDebug('virtiofs:backend')
 /** How long it may take to end after its client has gone, before it is killed. */
