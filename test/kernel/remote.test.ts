@@ -4,6 +4,7 @@ import { chmodSync, chownSync, closeSync, existsSync, fsyncSync, mkdirSync, mkdt
 import { open, readFile, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { withMount } from '../support/mounts.js'
 import { missing, relaySource, startBackend, type Peer } from '../support/peers.js'
@@ -123,7 +124,7 @@ t.test('a far end that stops', { skip }, async t => {
     const [, ...below] = processTree(live.pid)
     for (const pid of below) signal(pid, 'SIGSTOP')
     try {
-      await t.rejects(stat(join(live.dir, 'nothing')), { code: 'EIO' })
+      await t.rejects(stat(join(live.dir, 'nothing')), { code: /EIO|ENOTCONN/ })
       t.equal(await live.unmount(), 0, 'it can be unmounted, and what does not end is killed')
     } finally {
       for (const pid of below) signal(pid, 'SIGCONT')
@@ -166,3 +167,31 @@ for (const peer of ['virtiofsd-rust', 'virtiofsd-c'] as const satisfies readonly
     t.ok(await backend.endsWithin(5000), 'the backend has ended with the session')
   })
 }
+
+t.test('over a long line, many requests are in flight', { skip }, async t => {
+  const place = mkdtempSync(join(tmpdir(), 'vfb-far-'))
+  t.teardown(() => rmSync(place, { recursive: true }))
+  const shared = join(place, 'src')
+  mkdirSync(shared)
+  const data = noise(48 * MIB)
+  writeFileSync(join(shared, 'big'), data)
+  const delayMs = 100
+  // a request of 1 MiB after the other would take 48 times there and back; half of that is far from it on any machine
+  const longMs = 48 * 2 * delayMs / 2
+  const line = `'${process.execPath}' '${fileURLToPath(new URL('../support/delayed-pipe.js', import.meta.url))}' ${delayMs} 0`
+  await withMount(t, { peer: 'emulated', source: relaySource(shared).replace('exec:env -u NODE_OPTIONS', `exec:env -u NODE_OPTIONS ${line}`), options: ['writeback'] }, async ({ dir }) => {
+    let startMs = performance.now()
+    const read = readFileSync(join(dir, 'big'))
+    const readMs = performance.now() - startMs
+    t.equal(digest(read), digest(data))
+    t.ok(readMs < longMs, `48 MiB were read in ${readMs.toFixed(0)} ms`)
+    startMs = performance.now()
+    const fd = openSync(join(dir, 'written'), 'w')
+    for (let at = 0; at < data.length; at += MIB) writeSync(fd, data, at, MIB)
+    fsyncSync(fd)
+    const writeMs = performance.now() - startMs
+    closeSync(fd)
+    t.ok(writeMs < longMs, `and written in ${writeMs.toFixed(0)} ms`)
+    t.equal(digest(readFileSync(join(shared, 'written'))), digest(data), 'what fsync acknowledged is there')
+  })
+})
