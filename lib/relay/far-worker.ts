@@ -48,6 +48,7 @@ export class FarWorker {
   readonly #stream: FarStream
   /** Told once how the near end's stream ended, '' when it ended well. */
   readonly #streamEnded: (trouble: string) => void
+  #waitsForRoom = false
   #attended = 0
   #ended = false
   #draining = false
@@ -85,9 +86,8 @@ export class FarWorker {
       this.#emulatedHiprio = new EmulatedQueue(region, setup.plan.hiprio, features, handlers, backend.interrupts, 1, backend.hiprioPool)
     }
     this.#epoll.add(setup.wakeFd, EPOLLIN | EPOLLET, TOKEN_WAKE)
-    // read until there is no more, written until it takes no more
+    // read until there is no more
     this.#epoll.add(stream.inFd, EPOLLIN | EPOLLET, TOKEN_OTHER)
-    this.#epoll.add(stream.outFd, EPOLLOUT | EPOLLET, TOKEN_OTHER)
     if (backend.kind === 'vhost-user') {
       this.#epoll.add(backend.callFd, EPOLLIN | EPOLLET, TOKEN_OTHER)
       this.#epoll.add(backend.hiprioCallFd, EPOLLIN | EPOLLET, TOKEN_OTHER)
@@ -188,8 +188,17 @@ export class FarWorker {
     if (this.#emulated?.hasDone() || this.#emulatedHiprio?.hasDone()) return false
     if (this.#exit || Atomics.load(this.#attention, 0) !== this.#attended) return false
     this.#trace.flush()
+    this.#armRoom()
     this.#poll.sleeping()
     return true
+  }
+
+  /** Listens to room on the stream only while it is wanted: a socket, as sshd gives, tells of all that its reader takes. */
+  #armRoom(): void {
+    if (this.#queue.blocked === this.#waitsForRoom) return
+    this.#waitsForRoom = this.#queue.blocked
+    if (this.#waitsForRoom) this.#epoll.add(this.#stream.outFd, EPOLLOUT, TOKEN_OTHER)
+    else this.#epoll.remove(this.#stream.outFd)
   }
 
   #wait(timeoutMs: number): void {
@@ -237,7 +246,10 @@ export class FarWorker {
   /** The near end reads them, if it is still there. */
   #sendTheRest(): void {
     const deadline = performance.now() + LAST_REPLIES_MS
-    for (this.#queue.send(); this.#queue.unsentBytes > 0 && performance.now() < deadline; this.#queue.send()) this.#epoll.wait(100)
+    for (this.#queue.send(); this.#queue.unsentBytes > 0 && performance.now() < deadline; this.#queue.send()) {
+      this.#armRoom()
+      this.#epoll.wait(100)
+    }
   }
 
   close(): void {

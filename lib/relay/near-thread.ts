@@ -15,9 +15,10 @@ const poll = new PollBudget(setup.pollUs)
 const epoll = new Epoll()
 epoll.add(setup.kickFd, EPOLLIN | EPOLLET, 0)
 epoll.add(setup.wakeFd, EPOLLIN | EPOLLET, 0)
-// what comes on the stream is read until there is no more, what goes is written until it takes no more
+// what comes on the stream is read until there is no more
 epoll.add(setup.inFd, EPOLLIN | EPOLLET, 0)
-epoll.add(setup.outFd, EPOLLOUT | EPOLLET, 0)
+/** Listens to room on the stream only while it is wanted: a socket tells of all that its reader takes. */
+let waitsForRoom = false
 
 /** @returns how much there was */
 function pass(): number {
@@ -43,6 +44,11 @@ function pollForWork(): boolean {
 function sleep(): void {
   if (!device.enableKicks()) return
   if (Atomics.load(state, NEAR_ENDS) !== 0) return
+  if (device.blocked !== waitsForRoom) {
+    waitsForRoom = device.blocked
+    if (waitsForRoom) epoll.add(setup.outFd, EPOLLOUT, 0)
+    else epoll.remove(setup.outFd)
+  }
   poll.sleeping()
   epoll.wait(-1)
   poll.woken()
