@@ -216,9 +216,8 @@ export class Operations {
     view.setUint32(ARGS + abi.FuseOpenIn.flags, flags, true)
     if (killPrivileges && this.session.has('HANDLE_KILLPRIV_V2')) view.setUint32(ARGS + abi.FuseOpenIn.open_flags, abi.FUSE_OPEN_KILL_SUIDGID, true)
     const sent = this.#send(opcode, node, ARGS + abi.FuseOpenIn.SIZE, decodeOpened, { first: node, signal })
-    const without = node.isDirectory ? 'NO_OPENDIR_SUPPORT' : 'NO_OPEN_SUPPORT'
     return sent.then(opened => {
-      if (opened !== -errno.ENOSYS || !this.session.has(without)) return opened
+      if (opened !== -errno.ENOSYS) return opened
       this.#unknown.add(opcode)
       return NO_HANDLE
     })

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { connect, FaultControl } from '../../lib/index.js'
+import { connect, FaultControl, serveDevice } from '../../lib/index.js'
 import { withConnected } from '../support/differential.js'
 import { CLIENT_PEERS, missingPeer } from '../support/client-peers.js'
 import { startBackend } from '../support/peers.js'
@@ -181,6 +181,23 @@ t.test('two connections cannot have one tag', async t => {
     await t.rejects(connect(shared, { tag: 'client-test' }), { code: 'EEXIST' })
   })
   await withConnected(t, 'emulated', { tag: 'client-test' }, async fs => { t.equal(fs.tag, 'client-test') })
+})
+
+t.test('a file system of a program, which has no OPEN', async t => {
+  const device = serveDevice(new URL('../../examples/memfs.js', import.meta.url))
+  await using fs = await connect(device)
+  await fs.mkdir('/d')
+  await fs.writeFile('/d/f', 'hello')
+  t.equal(await fs.readFile('/d/f', 'utf8'), 'hello')
+  await fs.appendFile('/d/f', ' again')
+  const handle = await fs.open('/d/f', 'r+')
+  t.equal((await handle.read(Buffer.alloc(20), 0, 20, 0)).bytesRead, 11)
+  await handle.truncate(5)
+  await handle.close()
+  t.strictSame(await fs.readdir('/d'), ['f'])
+  t.equal((await fs.stat('/d/f')).size, 5)
+  await fs.rm('/d', { recursive: true })
+  t.strictSame(await fs.readdir('/'), [])
 })
 
 t.test('of several that make one path, each says what it made itself', async t => {

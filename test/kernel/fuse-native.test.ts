@@ -4,7 +4,7 @@ import { lstat, mkdir, open, readdir, readFile, rename, rmdir, stat, statfs, unl
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { mount } from '../../lib/index.js'
+import { mount, serveDevice, type ServedDevice } from '../../lib/index.js'
 import { findMount, FS_TYPE } from '../../lib/mount/mountinfo.js'
 import { parseMountOptions } from '../../lib/mount/options.js'
 import { MountNamespace } from '../support/mount-namespace.js'
@@ -224,6 +224,23 @@ t.test('a program that uses its own mount by synchronous calls', { skip: skipped
     await t.rejects(mount({ source, mountpoint: join(base, 'none'), options: { via: 'fuse-native' } }), { code: 'ENOENT' })
   } finally {
     rmSync(base, { recursive: true, force: true })
+  }
+})
+
+t.test('a file system of a program', { skip: skipped('emulated') }, async t => {
+  const dir = mkdtempSync(join(tmpdir(), 'vfb-'))
+  const source = (data?: unknown): ServedDevice => serveDevice(new URL('../../examples/memfs.js', import.meta.url), { data })
+  try {
+    const mounted = await mount({ source: source(), mountpoint: dir, options: { via: 'fuse-native' } })
+    await mkdir(join(dir, 'd'))
+    await writeFile(join(dir, 'd', 'f'), 'in memory')
+    t.equal(await readFile(join(dir, 'd', 'f'), 'utf8'), 'in memory')
+    t.strictSame(await readdir(dir), ['d'])
+    t.match(mounted.status(), { backend: 'served', tag: 'memfs' })
+    await mounted.unmount()
+    await t.rejects(mount({ source: source(new SharedArrayBuffer(8)), mountpoint: dir, options: { via: 'fuse-native' } }), /SharedArrayBuffer/, 'memory is not shared between processes')
+  } finally {
+    rmSync(dir, { recursive: true })
   }
 })
 
