@@ -34,8 +34,17 @@ function setTimes(atime: number, atimeNs: number, mtime: number, mtimeNs: number
   return argument.address
 }
 
+const UNCHANGED = 0xffff_ffff
+
 function id(g: Generator, which: 'uid' | 'gid'): number {
-  return g.chance(25) ? 0xffff_ffff : g.pick(users)[which]
+  return g.chance(25) ? UNCHANGED : g.pick(users)[which]
+}
+
+/** A user and a group, either of which may be left as it is. */
+function owner(g: Generator): [uid: number, gid: number] {
+  const uid = id(g, 'uid')
+  const gid = id(g, 'gid')
+  return uid === UNCHANGED && gid === UNCHANGED && g.lacks('chown of neither') ? [uid, g.pick(users).gid] : [uid, gid]
 }
 
 function attribute(g: Generator): string {
@@ -76,11 +85,11 @@ export const attributeOperations: Record<string, Operation> = {
     side.ret(calls.fchmod(side.fd(slot), mode))
   }),
 
-  chown: operation('attributes', 4, g => [g.any(), id(g, 'uid'), id(g, 'gid'), g.chance(40) ? f.AT_SYMLINK_NOFOLLOW : 0], (side, path, uid, gid, flags) => {
+  chown: operation('attributes', 4, g => [g.any(), ...owner(g), g.chance(40) ? f.AT_SYMLINK_NOFOLLOW : 0], (side, path, uid, gid, flags) => {
     side.ret(calls.fchownat(side.dir(path), side.at(path), uid, gid, flags))
   }),
 
-  fchown: operation('attributes', 2, g => [g.slot(), id(g, 'uid'), id(g, 'gid')], (side, slot, uid, gid) => {
+  fchown: operation('attributes', 2, g => [g.slot(), ...owner(g)], (side, slot, uid, gid) => {
     side.ret(calls.fchownat(side.fd(slot), cString(''), uid, gid, f.AT_EMPTY_PATH))
   }),
 

@@ -77,6 +77,7 @@ export const virtiofsdLacks: Readonly<Record<string, string>> = {
   'trusted attributes': 'it gives up CAP_SYS_ADMIN unless started with --modcaps=+sys_admin',
   'whiteouts of users': 'it renames as root, to whom the whiteout then belongs',
   truncate: 'it opens and calls ftruncate, which marks times also when the size stays',
+  'chown of neither': 'it does nothing for a SETATTR of nothing, so that ctime stays',
   mknod: 'it opens by file handle, and that of an open FIFO which has no name any more is stale: ESTALE',
   O_PATH: 'it opens by file handle, and that of a file which has no name and is open with O_PATH alone is stale: ESTALE',
   privileges: 'it leaves suid and sgid to the kernel unless started with --killpriv-v2, and the kernel then only looks at writes that it caches',
