@@ -9,8 +9,8 @@ export function controlDir(): string {
   return path
 }
 
-/** Every socket that is there, also of processes that have died. */
+/** Every socket that is there, also of processes that have died; not those that are being made. */
 export function controlSockets(): string[] {
   const dir = controlDir()
-  return readdirSync(dir).map(name => join(dir, name))
+  return readdirSync(dir).filter(name => !name.startsWith('.')).map(name => join(dir, name))
 }

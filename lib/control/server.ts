@@ -1,5 +1,5 @@
 /** The control socket of a mount, on the main thread of the process that serves it. Only its user can open it. */
-import { chmodSync, rmSync } from 'node:fs'
+import { chmodSync, renameSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { once } from 'node:events'
@@ -29,12 +29,16 @@ export class ControlServer {
    * @throws NodeJS.ErrnoException, such as EINVAL when the runtime directory has too long a path
    */
   static async start(mounted: Mount): Promise<ControlServer> {
-    const server = new ControlServer(mounted, join(controlDir(), `${process.pid}-${count++}`))
+    const name = `${process.pid}-${count++}`
+    const server = new ControlServer(mounted, join(controlDir(), name))
+    // under its name it is only when it listens: one that refuses would be taken for left over, and removed
+    const making = join(controlDir(), `.${name}`)
     // of a process that had our number
-    rmSync(server.path, { force: true })
-    server.#server.listen(server.path)
+    rmSync(making, { force: true })
+    server.#server.listen(making)
     await once(server.#server, 'listening')
-    chmodSync(server.path, 0o600)
+    chmodSync(making, 0o600)
+    renameSync(making, server.path)
     void mounted.closed.finally(() => server.close())
     return server
   }

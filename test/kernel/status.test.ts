@@ -1,14 +1,15 @@
 /** status: mounts that are well, that are not, and whose process is gone; what it says is what README says. */
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { open, readdir } from 'node:fs/promises'
-import { connect } from 'node:net'
+import { connect, Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { controlDir, controlSockets } from '../../lib/control/control-dir.js'
 import type { FoundMount } from '../../lib/control/find-mounts.js'
-import { mount } from '../../lib/mount/mount.js'
+import { ControlServer } from '../../lib/control/server.js'
+import { mount, type Mount } from '../../lib/mount/mount.js'
 import { documentedFields } from '../support/documented.js'
 import { type LiveMount, withMount } from '../support/mounts.js'
 import { BRIDGE, missing } from '../support/peers.js'
@@ -122,4 +123,24 @@ t.test('a mount of a program, and one that was detached', { skip: missing('emula
     await holder.close()
     t.match(await live.bridge.endsWithin(20_000), { code: 0 })
   })
+})
+
+t.test('a control socket has its name only when it listens, so that nobody takes it for left over', async t => {
+  const { listen } = Server.prototype
+  t.teardown(() => { Server.prototype.listen = listen })
+  let seen: string[] | undefined
+  Server.prototype.listen = function (this: Server, ...args: Parameters<typeof listen>) {
+    listen.apply(this, args)
+    seen = controlSockets().filter(path => path.includes(`/${process.pid}-`))
+    return this
+  } as typeof listen
+  let end = (): void => {}
+  const closed = new Promise<void>(resolve => { end = resolve })
+  const server = await ControlServer.start({ closed } as Mount)
+  t.strictSame(seen, [], 'not yet')
+  t.ok(controlSockets().includes(server.path), 'now')
+  end()
+  await closed
+  await sleep(0)
+  t.notOk(controlSockets().includes(server.path), 'it goes with the mount')
 })
