@@ -238,7 +238,7 @@ t.test('a file system of a program', { skip: skipped('emulated') }, async t => {
     t.strictSame(await readdir(dir), ['d'])
     t.match(mounted.status(), { backend: 'served', tag: 'memfs' })
     await mounted.unmount()
-    await t.rejects(mount({ source: source(new SharedArrayBuffer(8)), mountpoint: dir, options: { via: 'fuse-native' } }), /SharedArrayBuffer/, 'memory is not shared between processes')
+    await t.rejects(mount({ source: source(new SharedArrayBuffer(8)), mountpoint: dir, options: { via: 'fuse-native' } }), { message: /SharedArrayBuffer/ }, 'memory is not shared between processes')
   } finally {
     rmSync(dir, { recursive: true })
   }
