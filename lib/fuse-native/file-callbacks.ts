@@ -21,6 +21,15 @@ export function fileCallbacks({ tree, files, hidden }: Served): Record<FileOpera
     return 0
   }
 
+  /**
+   * Opens what the kernel has looked up. When its path is gone meanwhile, the kernel is to look again:
+   * another process may be making and removing it in turn, and ESTALE makes open(2) start over.
+   */
+  async function openedAgain(thread: LibfuseThread, opening: Promise<OpenFile | number>): Promise<number> {
+    const error = await opened(thread, opening)
+    return error === -errno.ENOENT ? -errno.ESTALE : error
+  }
+
   async function sync(number: number, dataOnly: number): Promise<number> {
     return await files.get(number)?.fsync(dataOnly !== 0) ?? -errno.EBADF
   }
@@ -34,12 +43,12 @@ export function fileCallbacks({ tree, files, hidden }: Served): Record<FileOpera
     open(thread: LibfuseThread, path: string, flags: number) {
       const at = thread.path(path)
       const removed = hidden.find(at)
-      return opened(thread, removed ? tree.openNode(removed, flags) : tree.open(at, flags, 0))
+      return openedAgain(thread, removed ? tree.openNode(removed, flags) : tree.open(at, flags, 0))
     },
 
     // the addon passes no flags
     create: (thread: LibfuseThread, path: string, mode: number) => opened(thread, tree.open(thread.path(path), thread.openFlags | O_CREAT, mode)),
-    opendir: (thread: LibfuseThread, path: string) => opened(thread, tree.opendir(thread.path(path))),
+    opendir: (thread: LibfuseThread, path: string) => openedAgain(thread, tree.opendir(thread.path(path))),
 
     async read(_thread: LibfuseThread, _path: string, number: number, buffer: Buffer, length: number, low: number, high: number) {
       return await files.get(number)?.read(buffer.subarray(0, length), number64(low, high)) ?? -errno.EBADF

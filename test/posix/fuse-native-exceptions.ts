@@ -38,5 +38,8 @@ export const fuseNativeExceptions: Exceptions = {
     'acls: only the owner sets one', 'acls: an ACL set by one'),
 }
 
-/** A race: it holds when nobody looks in between. */
-export const fuseNativeRaces: Exceptions = because('libfuse takes two steps to replace a file that is open: it hides the old one, and renames', 'concurrency: while a file is replaced')
+/** Races: they hold when nobody comes in between. */
+export const fuseNativeRaces: Exceptions = {
+  ...because('libfuse takes two steps to replace a file that is open, and does not know that it is open before the device has answered', 'concurrency: while a file is replaced'),
+  ...because('libfuse opens by path what was looked up before; the kernel looks again once', 'concurrency: made and removed by two at once'),
+}
