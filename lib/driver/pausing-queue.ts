@@ -8,12 +8,15 @@
 import { errno } from '../errors.js'
 import { FuseInHeader, FuseOutHeader } from '../fuse/abi.js'
 import { adaptInitReply } from '../fuse/init.js'
-import { replyFixedBytes } from '../fuse/opcodes.js'
+import { Op, replyFixedBytes } from '../fuse/opcodes.js'
 import { mapAnonymous, viewRegion, type Region } from '../sys/memory.js'
 import { DriverRing, type RingFeatures } from '../virtio/driver-ring.js'
 import { REQUEST_HEAD_BYTES, Slot } from './memory-plan.js'
 import { RequestQueue } from './request-queue.js'
 import { NO_BUFFER, Waiter } from './slot-table.js'
+
+/** Most bytes of data that are held for a device that is away, beyond what the buffers take. */
+const MAX_SPILLED = 256 << 20
 
 /** What the driver's own slot is used for. */
 export const enum Task { NONE, GREET, ROOT, NODE, NAME, HANDLE, CHECK }
@@ -26,6 +29,9 @@ export abstract class PausingQueue extends RequestQueue {
   protected readonly order = new Float64Array(this.plan.slotCount)
   /** The INIT that the first device was sent: it is sent again, byte for byte. */
   #initBytes = new Uint8Array(0)
+  /** Data of WRITEs that wait for a device, by slot: so others can be read, and the INTERRUPTs that free their callers. */
+  readonly #spilled = new Map<number, Uint8Array>()
+  #spilledBytes = 0
 
   /** The session has ended; these are the requests that the device had. */
   protected abstract sessionEnded(had: readonly number[]): void
@@ -41,6 +47,40 @@ export abstract class PausingQueue extends RequestQueue {
   protected override add(slot: number): void {
     super.add(slot)
     this.watch(slot, this.slots.opcode[slot]!)
+  }
+
+  protected override giveUp(slot: number, error: number): void {
+    this.#forgetSpilled(slot)
+    super.giveUp(slot, error)
+  }
+
+  #forgetSpilled(slot: number): void {
+    this.#spilledBytes -= this.#spilled.get(slot)?.length ?? 0
+    this.#spilled.delete(slot)
+  }
+
+  /** Takes the data of a WRITE out of its large buffer, while there is no device. */
+  protected spill(slot: number): void {
+    const { slots } = this
+    const large = slots.largeIn[slot]!
+    const length = slots.inBytes[slot]! - REQUEST_HEAD_BYTES
+    if (large === NO_BUFFER || slots.opcode[slot] !== Op.WRITE || this.#spilledBytes + length > MAX_SPILLED) return
+    const at = slots.largeAt(large)
+    this.#spilled.set(slot, this.region.bytes.slice(at, at + length))
+    this.#spilledBytes += length
+    slots.dropLarge(slot)
+  }
+
+  /** Puts it back into one. @returns false when none is free */
+  protected unspill(slot: number): boolean {
+    const { slots } = this
+    const data = this.#spilled.get(slot)
+    if (data === undefined) return true
+    if (slots.freeLargeCount === 0) return false
+    const large = slots.largeIn[slot] = slots.takeLarge()
+    this.region.bytes.set(data, slots.largeAt(large))
+    this.#forgetSpilled(slot)
+    return true
   }
 
   protected get hasRingRoom(): boolean {
@@ -93,6 +133,7 @@ export abstract class PausingQueue extends RequestQueue {
     while (this.parked.length > 0) this.parked.shift()
     for (const slot of had) this.deadline?.remove(slot)
     this.sessionEnded(had)
+    for (const slot of [...had, ...waiting]) if (slot !== this.ownSlot) this.spill(slot)
     const old = this.region
     const { lengthBytes } = old
     const memory = this.private ?? viewRegion(mapAnonymous(lengthBytes), lengthBytes)

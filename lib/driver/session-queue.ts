@@ -81,6 +81,7 @@ export class SessionQueue extends PausingQueue {
       if (this.needless(slot)) return
       if (this.state !== 'session' && this.#ids.nodeOf(slot) === ROOT && this.#root.knows(opcode)) return this.#answerRoot(slot, opcode)
     }
+    if (this.state !== 'session') this.spill(slot)
     this.parked.push(slot)
     this.sendParked()
   }
@@ -132,7 +133,7 @@ export class SessionQueue extends PausingQueue {
           continue
         }
       }
-      if (!this.fits(slot)) return
+      if (!this.fits(slot) || !this.unspill(slot)) return
       this.parked.shift()
       this.#ids.write(slot, opcode, this.region.view, this.slots.at(slot))
       this.add(slot)

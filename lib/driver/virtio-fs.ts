@@ -242,7 +242,7 @@ export class VirtioFs extends EventEmitter<Events> {
       await handle.serve({
         index, connection, mountpoint, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory!.address, plan: this.#plan,
         features: this.transport.info.features, backend: backends[index]!,
-        init: { ...init, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(this.#largeBuffers - 4, this.#options.queueSize / 2)) },
+        init: { ...init, waits: this.#reconnection !== undefined, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(this.#largeBuffers - 4, this.#options.queueSize / 2)) },
         pollUs: this.#options.pollUs, cpuLatencyFd: this.#cpuLatencyFds[index] ?? -1, outlivesDevice: this.#reconnection !== undefined, requestLimitMs: this.#options.requestLimitMs ?? 0, counters: this.counters, relays, sleepFlags, ringRoom, traceJson: this.#options.traceJson,
         observation: this.#observation, attention: handle.attention,
       })

@@ -16,6 +16,8 @@ export interface InitPolicy {
   defaultPermissions: boolean
   /** The device is in this process and may give files to the kernel (FUSE passthrough). */
   passthrough: boolean
+  /** Callers wait for a device that is away: those of ASYNC_DIO could not be killed, since the kernel waits for it uninterruptibly. */
+  waits?: boolean
 }
 
 /** The answer to INIT, decoded for people. */
@@ -76,7 +78,7 @@ export function initFlagWords(names: readonly InitFlag[]): [low: number, high: n
 /** What neither side hears of: a device may set flags that it was not offered, and the kernel believes them. */
 function strippedWords(policy: InitPolicy): [low: number, high: number] {
   const stripped = policy.passthrough ? NOT_RELAYED.filter(name => name !== 'PASSTHROUGH') : NOT_RELAYED
-  return maskWords(policy.defaultPermissions ? stripped : [...stripped, 'ALLOW_IDMAP'])
+  return maskWords([...stripped, ...policy.defaultPermissions ? [] : ['ALLOW_IDMAP'] as const, ...policy.waits ? ['ASYNC_DIO'] as const : []])
 }
 
 /** Takes out of the kernel's INIT, at `view[at]`, what the device must not see. */

@@ -95,6 +95,28 @@ t.test('it never comes back: callers can be killed, the mount can be unmounted',
   })
 })
 
+/** Opens files, says so, and then writes a megabyte to each of them at once, past the page cache. */
+const WRITERS = `
+  const fs = require('node:fs')
+  const files = Array.from({ length: 48 }, (_, i) => fs.openSync(process.argv[1] + '/written' + i, 0o40101, 0o644))
+  console.log('open')
+  setTimeout(() => { for (const fd of files) fs.write(fd, Buffer.alloc(1 << 20), () => {}) }, 1000)
+  setTimeout(() => console.log('writing'), 2000)`
+
+t.test('more writers than there are buffers can be killed, too', { skip: missing(PEER) }, async t => {
+  await withMount(t, { peer: PEER, options: WAIT, rough: true }, async live => {
+    const writers = new Program([process.execPath, '-e', WRITERS, live.dir], { env: { ...process.env, UV_THREADPOOL_SIZE: '64' } })
+    t.ok(await eventually(() => writers.stdout.includes('open')))
+    killBackend(live)
+    t.ok(await eventually(() => writers.stdout.includes('writing')))
+    const { inFlight } = JSON.parse((await runToEnd([...BRIDGE, 'status', live.dir, '--json'])).stdout) as { inFlight: number }
+    t.ok(inFlight >= 48, `${inFlight} requests wait`)
+    signal(writers.pid, 'SIGKILL')
+    t.match(await writers.endsWithin(10_000), { signal: 'SIGKILL' })
+    t.equal(await live.unmount(), 0)
+  })
+})
+
 t.test('unmounted by a signal while it is away and somebody waits', { skip: missing(PEER) }, async t => {
   await withMount(t, { peer: PEER, options: WAIT, files, rough: true }, async live => {
     killBackend(live)

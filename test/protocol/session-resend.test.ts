@@ -299,6 +299,37 @@ t.test('a WRITE at its place, and one of the kernel\'s cache, are sent as they w
   }
 })
 
+t.test('more data than there are buffers waits for the device, and its callers can be interrupted', async t => {
+  const size = 100_000
+  const write = (i: number): Uint8Array => args(FuseWriteIn.SIZE, { [FuseWriteIn.offset]: i, [FuseWriteIn.size]: size }, pattern(size, i))
+  await withSession(t, session => {
+    const uniques: bigint[] = []
+    for (let i = 0; i < 5; i++) uniques.push(session.fuse.send(Op.WRITE, write(i))!)
+    session.receiveAll()
+    t.equal(session.present.take().length, 5)
+    session.lose()
+    for (let i = 5; i < 40; i++) {
+      uniques.push(session.fuse.send(Op.WRITE, write(i))!)
+      session.receiveAll()
+    }
+    session.fuse.send(Op.INTERRUPT, args(8, { 0: Number(uniques[30]) }), { unique: 1001n })
+    session.receiveAll()
+    t.match(session.fuse.collect(), [{ unique: uniques[30], error: -errno.EINTR }])
+    session.again()
+    const seen: bigint[] = []
+    while (seen.length < 39) {
+      for (const request of session.present.take()) {
+        const i = Number(Buffer.from(request.bytes).readBigUInt64LE(FuseInHeader.SIZE + FuseWriteIn.offset))
+        if (!Buffer.from(pattern(size, i)).equals(request.bytes.subarray(FuseInHeader.SIZE + FuseWriteIn.SIZE))) t.fail(`WRITE ${i} has other data`)
+        seen.push(request.unique)
+        session.present.answer(request, { payload: args(8, { 0: size }) })
+      }
+      session.complete()
+    }
+    t.strictSame(seen, uniques.filter((_, i) => i !== 30), 'in order')
+  }, { largeBuffers: 8 })
+})
+
 t.test('what nobody can tell fails with EIO', async t => {
   await withSession(t, session => {
     inFlight(session, Op.IOCTL, new Uint8Array(FuseIoctlIn.SIZE))

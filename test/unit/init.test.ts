@@ -72,6 +72,12 @@ t.test('the request: stripped, relayed, and nothing else is touched', async t =>
   t.strictSame(changed, [flagsAt + 1], 'one byte of the flags differs')
 })
 
+t.test('ASYNC_DIO not where callers wait for a device that is away', async t => {
+  t.ok(requestFlags(['ASYNC_DIO'], POLICY).includes('ASYNC_DIO'))
+  t.notOk(requestFlags(['ASYNC_DIO'], { ...POLICY, waits: true }).includes('ASYNC_DIO'))
+  t.notOk(replyFlags(['ASYNC_DIO'], { ...POLICY, waits: true }).includes('ASYNC_DIO'), 'nor from a device that was not asked')
+})
+
 t.test('ALLOW_IDMAP only with default_permissions', async t => {
   t.ok(requestFlags(['ALLOW_IDMAP'], POLICY).includes('ALLOW_IDMAP'))
   t.notOk(requestFlags(['ALLOW_IDMAP'], { ...POLICY, defaultPermissions: false }).includes('ALLOW_IDMAP'))
