@@ -11,14 +11,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { errno, errnoName } from '../../lib/errors.js'
-import { noKernel } from '../support/peers.js'
+import { missing, noKernel, peerPath } from '../support/peers.js'
 import { ensureFusectl } from '../support/stuck.js'
 import { CALLS, FaultBench, places, THREADS, type Verdict } from './fault-matrix.js'
 
 const { values } = parseArgs({
   options: { peer: { type: 'string', default: 'emulated' }, first: { type: 'string', default: '6' }, spread: { type: 'string', default: '4' }, only: { type: 'string' } },
 })
-const reason = noKernel()
+const reason = values.peer === 'own' ? missing('virtiofsd-rust') : noKernel()
 if (reason) {
   console.log(`faults: ${reason}`)
   process.exit(0)
@@ -29,7 +29,7 @@ if (process.env['FAULTS_ALONE'] === undefined) {
 }
 await ensureFusectl()
 const base = mkdtempSync(join(tmpdir(), 'vfb-faults-'))
-const bench = new FaultBench(base, values.peer === 'own' ? ['backend=virtiofsd', 'cache=never'] : ['cache=never'])
+const bench = new FaultBench(base, values.peer === 'own' ? ['backend=virtiofsd', `virtiofsd=${peerPath('virtiofsd-rust')}`, 'cache=never'] : ['cache=never'])
 const start = performance.now()
 const seen = new Map<string, number>()
 let cases = 0
