@@ -89,10 +89,8 @@ export class VhostUserTransport implements Transport {
   }
 
   async #setupRing(index: number, ring: RingLayout, address: number, given: number | undefined): Promise<{ kickFd: number, callFd: number }> {
-    const kickFd = createEventfd()
-    const callFd = given ?? createEventfd()
-    this.#eventfds.push(kickFd)
-    if (given === undefined) this.#eventfds.push(callFd)
+    const kickFd = this.#eventfd()
+    const callFd = given ?? this.#eventfd()
     this.#rings[index] = { size: ring.size, descAddr: address + ring.desc, availAddr: address + ring.avail, usedAddr: address + ring.used, kickFd, callFd }
     await this.#frontend.setupRing(index, this.#rings[index])
     return { kickFd, callFd }
@@ -100,6 +98,13 @@ export class VhostUserTransport implements Transport {
 
   socketFd(): number {
     return this.#frontend.socketFd
+  }
+
+  /** One that `close` closes. */
+  #eventfd(): number {
+    const fd = createEventfd()
+    this.#eventfds.push(fd)
+    return fd
   }
 
   async prepareReplacement({ socket, virtiofsd }: ReplacementTarget): Promise<Replacement> {

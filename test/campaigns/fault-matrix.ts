@@ -43,7 +43,7 @@ export interface Verdict {
   findings: string[]
 }
 
-const STEP_MS = 15_000
+const STEP_MS = 60_000
 const SETTLE_MS = 3000
 
 /** A process that mounts, and a place for it. */

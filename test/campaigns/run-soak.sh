@@ -6,6 +6,7 @@
 #   deaths    the bridge killed at random moments                        5 minutes
 #   reconnect backends killed under on_disconnect=wait                   3 minutes
 #   soak      mounts that come, go and break under load                 30 minutes
+#   load      2,000 open files, 256 threads, caches dropped             30 minutes
 #   inodes    very many inodes                                           5 minutes
 #   differential  the same calls on a mount and on a plain directory    10 minutes
 #
@@ -18,7 +19,7 @@ campaigns=dist/test/campaigns
 failed=()
 part() { echo "soak: $*"; "$@" || failed+=("$*"); }
 parts=("$@")
-[ $# -gt 0 ] || parts=(fuzz faults deaths reconnect soak inodes differential)
+[ $# -gt 0 ] || parts=(fuzz faults deaths reconnect soak load inodes differential)
 for name in "${parts[@]}"; do
   case $name in
     fuzz)
@@ -39,6 +40,7 @@ for name in "${parts[@]}"; do
       part node $campaigns/reconnect.js --kills 50 --seed 3 --writeback
       ;;
     soak) part node $campaigns/soak.js ;;
+    load) part node $campaigns/load.js ;;
     inodes) part node $campaigns/inodes.js ;;
     differential) part node dist/test/differential/campaign.js ;;
     *) echo "soak: no part $name"; exit 1 ;;
