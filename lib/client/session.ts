@@ -9,17 +9,18 @@ import { within } from '../driver/deadline.js'
 import { Disposer } from '../driver/disposer.js'
 import { HiprioQueue } from '../driver/hiprio-queue.js'
 import { MAX_WRITE, planMemory, type MemoryPlan } from '../driver/memory-plan.js'
+import { SessionMemory } from '../driver/session-memory.js'
 import { RequestTrace, TraceFile, traceWanted } from '../driver/request-trace.js'
 import type { Transport } from '../driver/transport.js'
 import type { WorkerBackend } from '../driver/worker-protocol.js'
-import { ThreadsStuckError } from '../device/pool.js'
+import { ThreadsStuckError } from '../device/threads-stuck.js'
 import { QueueThread } from '../device/queue-thread.js'
 import { errorLine, PeerGoneError } from '../errors.js'
 import { FuseInHeader, FuseInitOut, FUSE_KERNEL_VERSION, type InitFlag } from '../fuse/abi.js'
 import { buildInitRequest, decodeInitAnswer, explainInitRefusal, initFlagWords, type InitAnswer } from '../fuse/init.js'
 import { Op } from '../fuse/opcodes.js'
 import { close, createEventfd, signalEventfd } from '../sys/io.js'
-import { createMemfd, mapShared, unmap, viewRegion } from '../sys/memory.js'
+import { viewRegion } from '../sys/memory.js'
 import { CallWatch, HangupWatch } from './call-watch.js'
 import type { ReplyPlace } from './engine-request.js'
 import { RequestEngine, type Identity } from './request-engine.js'
@@ -75,7 +76,7 @@ export class Session extends EventEmitter<Events> {
   readonly #resources = new Disposer()
   readonly #trace: TraceFile | undefined
   #initialised = false
-  #memoryInUse = false
+  #memory: SessionMemory | undefined
   #closing: Promise<void> | undefined
   #hangup: HangupWatch | undefined
   #thread: QueueThread | undefined
@@ -154,13 +155,9 @@ export class Session extends EventEmitter<Events> {
     this.event('probe', { tag: info.tag, request_queues: info.requestQueues })
     this.event('negotiation', { features: info.featureNames, protocol_features: info.protocolFeatureNames })
     const { lengthBytes } = this.#plan
-    const memfd = createMemfd('virtiofs-bridge', lengthBytes)
-    resources.push('memfd', () => { close(memfd) })
-    const address = mapShared(memfd, lengthBytes)
-    resources.push('memory', () => {
-      // a thread that hangs in a system call may still write to it: better to lose the memory than the process
-      if (!this.#memoryInUse) unmap(address, lengthBytes)
-    })
+    const memory = this.#memory = new SessionMemory(lengthBytes)
+    const { memfd, address } = memory
+    resources.push('memory', () => memory.free())
     const wakeFd = createEventfd()
     resources.push('wake', () => { close(wakeFd) })
     const watch = new CallWatch(() => this.engine?.called(), () => this.abort('the backend has ended'))
@@ -286,7 +283,7 @@ export class Session extends EventEmitter<Events> {
       if (this.gone === '') this.event('kill_sb.stop_rings')
     } catch (error) {
       this.event('kill_sb.stop_rings', { error: errorLine(error) })
-      this.#memoryInUse = error instanceof ThreadsStuckError
+      if (error instanceof ThreadsStuckError) this.#memory!.inUse = error.ended
     }
     this.event('freed')
     await this.#resources.dispose()

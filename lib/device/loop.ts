@@ -5,7 +5,7 @@ import { errorLine } from '../errors.js'
 import { close, createPipe, signalEventfd } from '../sys/io.js'
 import { threadArguments } from '../sys/thread-options.js'
 import { POOL_ENDS, type PoolSetup } from './pool-protocol.js'
-import { ThreadsStuckError } from './pool.js'
+import { threadsEnd } from './threads-stuck.js'
 
 /** How long the handlers may take to end, in milliseconds. */
 const END_TIMEOUT_MS = 2000
@@ -53,19 +53,11 @@ export class Loop {
     this.#closing = true
     Atomics.store(new Int32Array(this.#setup.state), POOL_ENDS, 1)
     signalEventfd(this.wakeFd)
-    if (!await this.#endsWithin(END_TIMEOUT_MS)) {
+    await threadsEnd(this.#ended, END_TIMEOUT_MS).catch(async () => {
       void this.#thread.terminate()
-      if (!await this.#endsWithin(TERMINATE_TIMEOUT_MS)) throw new ThreadsStuckError()
-    }
+      await threadsEnd(this.#ended, TERMINATE_TIMEOUT_MS)
+    })
     close(this.wakeFd)
     close(this.#loopFd)
-  }
-
-  async #endsWithin(ms: number): Promise<boolean> {
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<boolean>(resolve => { timer = setTimeout(() => resolve(false), ms) })
-    const ended = await Promise.race([this.#ended.then(() => true), late])
-    clearTimeout(timer)
-    return ended
   }
 }

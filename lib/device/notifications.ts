@@ -10,7 +10,7 @@ import { close, createEventfd, signalEventfd } from '../sys/io.js'
 import { threadArguments } from '../sys/thread-options.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { RingLayout } from '../virtio/split-ring.js'
-import { ThreadsStuckError } from './pool.js'
+import { threadsEnd } from './threads-stuck.js'
 
 /** Where notifications come from. */
 export interface NotificationSource {
@@ -74,13 +74,7 @@ export class Notifications {
   /** Ends the thread. @throws ThreadsStuckError when it hangs in a system call */
   async stop(): Promise<void> {
     signalEventfd(this.#stopFd)
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => { timer = setTimeout(() => reject(new ThreadsStuckError()), END_TIMEOUT_MS) })
-    try {
-      await Promise.race([this.#ended, late])
-    } finally {
-      clearTimeout(timer)
-    }
+    await threadsEnd(this.#ended, END_TIMEOUT_MS)
     for (const fd of [this.kickFd, this.callFd, this.#stopFd]) close(fd)
   }
 }

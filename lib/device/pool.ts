@@ -11,6 +11,7 @@ import { descriptorLimit } from '../sys/limits.js'
 import { threadArguments } from '../sys/thread-options.js'
 import { POOL_ENDS, POOL_JOBS, POOL_MOST_THREADS, POOL_READY, POOL_THREADS, type PoolSetup } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
+import { threadsEnd } from './threads-stuck.js'
 
 const debug = createDebug('virtiofs:device')
 
@@ -22,13 +23,6 @@ const PAUSE_MS = 5000
 
 /** How long a thread may take to end what it does, in milliseconds. */
 const END_TIMEOUT_MS = 5000
-
-export class ThreadsStuckError extends Error {
-  constructor() {
-    super(`a thread of the device hangs in a system call on the shared directory`)
-    this.name = 'ThreadsStuckError'
-  }
-}
 
 export class Pool {
   readonly #setup: PoolSetup
@@ -84,12 +78,6 @@ export class Pool {
   async close(): Promise<void> {
     Atomics.store(new Int32Array(this.#setup.state), POOL_ENDS, 1)
     new SharedQueue(this.#setup.jobs).wake(POOL_MOST_THREADS)
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => { timer = setTimeout(() => reject(new ThreadsStuckError()), END_TIMEOUT_MS) })
-    try {
-      await Promise.race([Promise.all(this.#exits), late])
-    } finally {
-      clearTimeout(timer)
-    }
+    await threadsEnd(Promise.all(this.#exits), END_TIMEOUT_MS)
   }
 }

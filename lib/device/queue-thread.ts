@@ -12,7 +12,7 @@ import { threadArguments } from '../sys/thread-options.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { RingLayout } from '../virtio/split-ring.js'
 import type { PoolQueues } from './emulated-queue.js'
-import { ThreadsStuckError } from './pool.js'
+import { threadsEnd } from './threads-stuck.js'
 
 export interface QueueThreadOptions {
   memoryAddress: number
@@ -103,13 +103,7 @@ export class QueueThread extends EventEmitter<Events> {
   async end(): Promise<void> {
     this.#ends = true
     this.#tellToEnd()
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => { timer = setTimeout(() => reject(new ThreadsStuckError()), END_TIMEOUT_MS) })
-    try {
-      await Promise.race([this.#exit, late])
-      close(this.kickFd)
-    } finally {
-      clearTimeout(timer)
-    }
+    await threadsEnd(this.#exit, END_TIMEOUT_MS)
+    close(this.kickFd)
   }
 }

@@ -14,7 +14,8 @@ const END_TIMEOUT_MS = 5000
 export class NotifierHandle {
   readonly #wakeFd = createEventfd()
   readonly #worker: Worker
-  readonly #ended: Promise<boolean>
+  /** Resolves when the thread is no more. */
+  readonly ended: Promise<boolean>
   readonly #ready: Promise<void>
   /** What became of all notifications, once it is stopped or has ended. */
   readonly #counts: Promise<NotificationCounts | undefined>
@@ -42,12 +43,12 @@ export class NotifierHandle {
       })
     })
     this.#ready.catch(() => {})
-    this.#ended = once(worker, 'exit').then(() => {
+    this.ended = once(worker, 'exit').then(() => {
       this.#alive = false
       stopped(undefined)
       return true
     }, () => true)
-    void this.#ended.then(tellAtExit(() => this.#send({ type: 'exit' })))
+    void this.ended.then(tellAtExit(() => this.#send({ type: 'exit' })))
     worker.postMessage({ ...setup, wakeFd: this.#wakeFd } satisfies NotifierSetup)
   }
 
@@ -73,7 +74,7 @@ export class NotifierHandle {
     if (this.#alive) this.#send({ type: 'exit' })
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<boolean>(resolve => { timer = setTimeout(() => resolve(false), END_TIMEOUT_MS) })
-    const ended = await Promise.race([this.#ended, late])
+    const ended = await Promise.race([this.ended, late])
     clearTimeout(timer)
     if (ended) close(this.#wakeFd)
     return ended

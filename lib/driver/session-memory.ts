@@ -6,8 +6,8 @@ export class SessionMemory {
   readonly memfd: number
   readonly address: number
   readonly #lengthBytes: number
-  /** A thread that hangs in a system call may still write to it: better to lose the memory than the process. */
-  inUse = false
+  /** Resolves when threads that hang in a system call, which may write to it, have ended. */
+  inUse: Promise<unknown> | undefined
 
   /** @throws SyscallError */
   constructor(lengthBytes: number) {
@@ -21,9 +21,12 @@ export class SessionMemory {
     }
   }
 
+  /** Unmaps, at once or when nobody can use it any more. */
   free(): void {
+    const unmapped = (): void => unmap(this.address, this.#lengthBytes)
     try {
-      if (!this.inUse) unmap(this.address, this.#lengthBytes)
+      if (this.inUse) void this.inUse.then(unmapped)
+      else unmapped()
     } finally {
       close(this.memfd)
     }

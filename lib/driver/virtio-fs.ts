@@ -8,7 +8,7 @@
  */
 import { EventEmitter, once } from 'node:events'
 import createDebug from 'debug'
-import { ThreadsStuckError } from '../device/pool.js'
+import { ThreadsStuckError } from '../device/threads-stuck.js'
 import { errno, errorLine, PeerGoneError, UsageError } from '../errors.js'
 import { explainInitRefusal, type InitAnswer, type InitPolicy } from '../fuse/init.js'
 import { openCpuLatency } from '../sys/cpu-latency.js'
@@ -264,7 +264,7 @@ export class VirtioFs extends EventEmitter<Events> {
     const fuseFd = cloneFuse(mounted)
     this.#resources.push('notifier', async () => {
       // a thread that hangs in a write to it may still use both
-      if (await this.#notifier?.end() === false) this.#memory!.inUse = true
+      if (await this.#notifier?.end() === false) this.#memory!.inUse = this.#notifier!.ended
       else close(fuseFd)
     })
     this.#notifier = new NotifierHandle({
@@ -486,7 +486,7 @@ export class VirtioFs extends EventEmitter<Events> {
         if (this.gone === '') this.event('kill_sb.stop_rings')
       } catch (error) {
         this.event('kill_sb.stop_rings', { error: errorLine(error) })
-        this.#memory!.inUse = error instanceof ThreadsStuckError
+        if (error instanceof ThreadsStuckError) this.#memory!.inUse = error.ended
       }
     }
     this.#started = false

@@ -3,7 +3,7 @@
  * at the far end. For the driver it is a device in another process.
  */
 import { Worker } from 'node:worker_threads'
-import { ThreadsStuckError } from '../device/pool.js'
+import { threadsEnd } from '../device/threads-stuck.js'
 import type { DeviceInfo, DeviceMemory, Transport } from '../driver/transport.js'
 import type { WorkerBackend } from '../driver/worker-protocol.js'
 import { errorLine, PeerGoneError, UsageError } from '../errors.js'
@@ -138,14 +138,8 @@ export class RelayTransport implements Transport {
     this.#endedBadly ||= gone
     if (!this.#thread) return
     this.#tellToEnd()
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => { timer = setTimeout(() => reject(new ThreadsStuckError()), END_TIMEOUT_MS) })
-    try {
-      await Promise.race([this.#exited, late])
-      this.#thread = undefined
-    } finally {
-      clearTimeout(timer)
-    }
+    await threadsEnd(this.#exited, END_TIMEOUT_MS)
+    this.#thread = undefined
   }
 
   async close(): Promise<void> {
