@@ -139,11 +139,22 @@ async function main(): Promise<void> {
   if (values.json) writeFileSync(values.json, `${JSON.stringify({ machine: machine(), delayMs, rate, lines, cells: Object.fromEntries(found) }, null, 1)}\n`)
 }
 
+async function dispose(): Promise<void> {
+  for (let undo = disposers.pop(); undo; undo = disposers.pop()) await undo().catch(error => say(`cleaning up: ${(error as Error).message}`))
+}
+
+for (const [signal, code] of [['SIGINT', 130], ['SIGTERM', 143], ['SIGHUP', 129]] as const) {
+  process.on(signal, () => {
+    say(`${signal}: unmounting`)
+    void dispose().then(() => process.exit(code))
+  })
+}
+
 try {
   await main()
 } catch (error) {
   say((error as Error).message)
   process.exitCode = 1
 } finally {
-  for (let undo = disposers.pop(); undo; undo = disposers.pop()) await undo().catch(error => say(`cleaning up: ${(error as Error).message}`))
+  await dispose()
 }

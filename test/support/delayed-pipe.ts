@@ -8,12 +8,13 @@
  * not left waits with its sender, but for 256 KiB, as in the buffer of a socket. Rate 0 is no limit.
  */
 import { spawn } from 'node:child_process'
-import { closeSync } from 'node:fs'
+import { openSync } from 'node:fs'
 import { errno } from '../../lib/errors.js'
-import { close, createPipe, Epoll, EPOLLIN, EPOLLOUT, read, setNonBlocking, widenPipe, write } from '../../lib/sys/io.js'
+import { close, createPipe, dup2, Epoll, EPOLLIN, EPOLLOUT, read, setNonBlocking, widenPipe, write } from '../../lib/sys/io.js'
 import { mapAnonymous } from '../../lib/sys/memory.js'
 
 const EPOLLET = 2 ** 31
+const nowhere = openSync('/dev/null', 'r+')
 const PIPE_BYTES = 1 << 20
 /** More than is ever on the line: 1 Gbit/s for a quarter of a second. */
 const LINE_BYTES = 1 << 25
@@ -90,8 +91,8 @@ class Line {
 
   #end(): void {
     this.done = true
-    closeSync(this.to)
-    closeSync(this.from)
+    // standard input and output stay descriptors of something: Node looks at them when it ends
+    for (const fd of [this.to, this.from]) dup2(nowhere, fd)
   }
 }
 
