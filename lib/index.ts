@@ -1,4 +1,5 @@
 /** virtiofs-bridge: the public API. Nothing else is exported from the package. */
+export type { ReplacementTarget } from './driver/transport.js'
 export { mount, Mount, type MountRequest, type ServedMountRequest, type UnmountOptions } from './mount/mount.js'
 export { withMount, type MountBody } from './mount/with-mount.js'
 export type { MountStatus } from './mount/mount-status.js'
