@@ -9,11 +9,12 @@
 import { EventEmitter, once } from 'node:events'
 import createDebug from 'debug'
 import { ThreadsStuckError } from '../device/threads-stuck.js'
-import { errno, errorLine, PeerGoneError, UsageError } from '../errors.js'
+import { errno, errorLine, PeerGoneError } from '../errors.js'
 import { explainInitRefusal, type InitAnswer, type InitPolicy } from '../fuse/init.js'
 import { openCpuLatency } from '../sys/cpu-latency.js'
 import { close } from '../sys/io.js'
 import { cloneFuse } from '../sys/mount.js'
+import { BackendReplacement, type Replaceable } from './backend-replacement.js'
 import { allocateCounters } from './counters.js'
 import { within } from './deadline.js'
 import { Disposer } from './disposer.js'
@@ -26,7 +27,8 @@ import { TraceFile } from './request-trace.js'
 import { allocateRingRoom } from './ring-room.js'
 import { SessionMemory } from './session-memory.js'
 import { TagRegistry } from './tag-registry.js'
-import type { DeviceMemory, Reach, Replacement, ReplacementTarget, Transport } from './transport.js'
+import type { DeviceMemory, Reach, ReplacementTarget, Transport } from './transport.js'
+import type { FuseConnection, VirtioFsOptions } from './virtio-fs-options.js'
 import { WorkerHandle } from './worker-handle.js'
 import type { WorkerEvent } from './worker-protocol.js'
 
@@ -34,35 +36,6 @@ const debug = createDebug('virtiofs:driver')
 
 /** Devices of this process (virtio_fs_instances). */
 export const instances = new TagRegistry<VirtioFs>()
-
-export interface VirtioFsOptions {
-  /** Request queues to use; the device and this number cap each other. */
-  queues: number
-  /** Ring entries, a power of two from 4 to 1024. */
-  queueSize: number
-  /** Longest poll before sleeping, in microseconds; 0 never polls. */
-  pollUs: number
-  /** Whether no CPU may sleep while polling pays. */
-  lowLatency?: boolean
-  /** Deadline of each step of an unmount, in milliseconds. */
-  timeoutMs: number
-  /** Deadline of INIT, when whoever sends it may take longer; default: the same. */
-  initTimeoutMs?: number
-  /** Longest time that the device may have a request, in milliseconds, before it counts as gone. Default: no limit. */
-  requestLimitMs?: number | undefined
-  traceJson: string | undefined
-  /** Large buffers per worker: how many requests with more than a page of payload it has in flight. Default 32. */
-  largeBuffers?: number
-  /** How to reach a device that goes away, which is waited for then. Without it what was in flight fails. One queue only. */
-  reach?: Reach | undefined
-}
-
-/** A mounted FUSE connection. */
-export interface FuseConnection {
-  fuseFds: readonly number[]
-  connection: number
-  mountpoint: string
-}
 
 const LARGE_BUFFERS = 32
 
@@ -117,10 +90,7 @@ export class VirtioFs extends EventEmitter<Events> {
   readonly #reconnection: Reconnection | undefined
   #started = false
   #unmounted = false
-  /** The backend that took over last. */
-  #lastTarget: ReplacementTarget = {}
-  /** Settles when the backend was replaced, or could not be. */
-  #replacing: Promise<void> | undefined
+  readonly #replacement: BackendReplacement
 
   private constructor(transport: Transport, options: VirtioFsOptions, newWorker: (index: number) => WorkerHandle) {
     super()
@@ -135,6 +105,7 @@ export class VirtioFs extends EventEmitter<Events> {
     })
     this.counters = allocateCounters(this.queues)
     this.#trace = options.traceJson === undefined ? undefined : new TraceFile(options.traceJson)
+    this.#replacement = new BackendReplacement(this.#replaceable(this))
     if (options.reach) this.#reconnection = new Reconnection(this.#reconnecting(options.reach, this))
   }
 
@@ -315,9 +286,19 @@ export class VirtioFs extends EventEmitter<Events> {
     return { memfd, address, plan: this.#plan, wakeFds: this.#workers.map(handle => handle.wakeFd), sleepFlags: this.#sleepFlags, windowFd }
   }
 
+  #replaceable(fs: VirtioFs): Replaceable {
+    return {
+      get transport() { return fs.transport },
+      get serving() { return fs.#serving },
+      checkPresent: () => this.#checkPresent(),
+      within: (what, promise) => this.#within(what, promise),
+      event: (name, detail) => this.event(name, detail),
+    }
+  }
+
   #reconnecting(reach: Reach, fs: VirtioFs): Reconnecting {
     return {
-      reach: () => reach(this.#lastTarget), queues: this.queues, timeoutMs: this.#options.timeoutMs,
+      reach: () => reach(this.#replacement.target), queues: this.queues, timeoutMs: this.#options.timeoutMs,
       get worker() { return fs.#workers[0]! },
       get transport() { return fs.transport },
       get init() { return fs.init! },
@@ -384,19 +365,7 @@ export class VirtioFs extends EventEmitter<Events> {
    * @throws what makes it fail: the old backend goes on then, unless it is gone
    */
   async replaceBackend(target: ReplacementTarget): Promise<number> {
-    if (!this.transport.prepareReplacement) throw new UsageError('only a backend behind a vhost-user socket can be replaced')
-    if (this.#replacing) throw new UsageError('the backend is being replaced already', 'EBUSY')
-    this.#checkPresent()
-    const replacement = await this.transport.prepareReplacement(target)
-    try {
-      this.#checkPresent()
-    } catch (error) {
-      await replacement.discard()
-      throw error
-    }
-    const work = this.#replace(replacement, target)
-    this.#replacing = work.then(() => {}, () => {}).finally(() => { this.#replacing = undefined })
-    return await work
+    return await this.#replacement.run(target)
   }
 
   #checkPresent(): void {
@@ -405,34 +374,12 @@ export class VirtioFs extends EventEmitter<Events> {
     if (this.#unmounted) throw new PeerGoneError('it was unmounted')
   }
 
-  async #replace(replacement: Replacement, target: ReplacementTarget): Promise<number> {
-    const start = performance.now()
-    const { transport } = this
-    const workers = this.#serving
-    const goOn = (): void => { for (const worker of workers) worker.send({ type: 'unpause', socketFd: transport.socketFd!() }) }
-    try {
-      await this.#within('what is in flight', Promise.all(workers.map(worker => worker.request({ type: 'pause' }, 'paused'))))
-      await replacement.move()
-    } catch (error) {
-      this.event('replace', { error: errorLine(error) })
-      await replacement.discard()
-      // it goes on, or its end is seen at once
-      goOn()
-      throw error
-    }
-    goOn()
-    const ms = performance.now() - start
-    this.event('replace', { ms: Math.round(ms) })
-    this.#lastTarget = { ...this.#lastTarget, ...target }
-    return ms
-  }
-
   /**
    * Ends the session of an unmounted file system in the order of virtio_kill_sb, then frees the
    * device. Safe in every state; never throws.
    */
   async killSb(): Promise<void> {
-    await this.#replacing
+    await this.#replacement.pending
     if (this.away) {
       this.#giveUp('it was unmounted while the device was away')
       await this.#reconnection!.end()
