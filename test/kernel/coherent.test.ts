@@ -201,6 +201,7 @@ t.test('nothing is asked while nothing changes, and it does not expire', { skip 
     }
     everything()
     everything()
+    await until(() => live.trace().filter(({ op }) => op === 'RELEASEDIR').length >= 2, 10_000)
     // the trace tells one statfs from the next; the mount itself was waited for with one
     const before = live.trace().filter(({ op }) => op === 'STATFS').length
     statfsSync(dir)
