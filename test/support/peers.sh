@@ -221,7 +221,10 @@ c_unpacked() {
     sed "s,^$peers/,\$here/," | paste -sd: || true)
   wrapper virtiofsd-c <<WRAPPER
 #!/bin/sh
-# bookworm's C virtiofsd, with the libraries the system lacks from the same tree
+# bookworm's C virtiofsd, with the libraries the system lacks from the same tree.
+# Its seccomp filter kills it when malloc, for the arena of one more thread, counts the CPUs
+# (sched_getaffinity): with a limit there is no need to.
+export MALLOC_ARENA_MAX=4
 here=\$(dirname "\$(readlink -f "\$0")")
 LD_LIBRARY_PATH="$triplet\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}" exec "\$here/qemu/usr/lib/qemu/virtiofsd" "\$@"
 WRAPPER
