@@ -112,6 +112,9 @@ export async function withMount(t: Test, settings: MountSettings, body: (live: L
     const watchdog = setTimeout(() => { void rescue(t, live, timeoutMs) }, timeoutMs)
     try {
       await body(live)
+    } catch (error) {
+      t.comment(`bridge: ${live.bridge.stderr.trim() || 'no word'}; backend: ${live.backend ? `${live.backend.alive ? 'alive' : `ended with ${live.backend.exit?.code ?? live.backend.exit?.signal}`}: ${live.backend.stderr.trim()}` : 'none'}`)
+      throw error
     } finally {
       clearTimeout(watchdog)
     }
