@@ -12,10 +12,8 @@ const KOFFI_MAPS_PER_THREAD = 3
 /** A queue worker, and a thread of the pool; no mount of these is busy enough for a second one of those. */
 const THREADS_PER_MOUNT = 2
 
-// each peer in a process of its own
-t.jobs = PEERS.length
 for (const peer of PEERS) {
-  void t.test(`${peer}: ${CYCLES} mounts and unmounts in one process`, { buffered: true, skip: missing(peer), timeout: 290_000 }, async t => {
+  t.test(`${peer}: ${CYCLES} mounts and unmounts in one process`, { skip: missing(peer), timeout: 290_000 }, async t => {
     const printed = await runLibraryScript(t, { script: 'mount-cycles', peer, nodeOptions: ['--expose-gc'], args: [String(CYCLES)], timeoutMs: 280_000 })
     const { before, after, ms } = JSON.parse(printed) as { before: Held, after: Held, ms: number }
     t.comment(`${(ms / CYCLES).toFixed(1)} ms per mount and unmount; mappings ${before.maps} → ${after.maps}; stacks of koffi ${before.koffiStacks} → ${after.koffiStacks}`)

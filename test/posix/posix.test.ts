@@ -61,9 +61,7 @@ async function onKind(t: Test, kind: Kind): Promise<void> {
 /** POSIX_KINDS: those whose name has this text; default: all but the further ones. */
 const wanted = process.env['POSIX_KINDS']
 
-// each kind has processes and directories of its own
-t.jobs = 2
 for (const kind of kinds) {
   if (wanted === undefined ? kind.further : !kind.name.includes(wanted)) continue
-  void t.test(kind.name, { buffered: true, skip: kind.options === undefined ? false : fuseMissing() }, async t => await onKind(t, kind))
+  void t.test(kind.name, { skip: kind.options === undefined ? false : fuseMissing() }, async t => await onKind(t, kind))
 }
