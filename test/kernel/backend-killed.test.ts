@@ -45,6 +45,7 @@ async function isDead(t: Test, { dir }: LiveMount, held: FileHandle): Promise<vo
 /** After the death: the bridge has said so, can be unmounted, and ends well. */
 async function endsWell(t: Test, live: LiveMount): Promise<void> {
   t.ok(live.bridge.alive && live.mounted, 'the mount stays until it is unmounted')
+  await eventually(() => live.bridge.stderr.endsWith('\n'))
   t.match(live.bridge.stderr, /^virtiofs-bridge: \S*mnt: the backend closed its socket; operations fail until it is unmounted\n$/)
   t.equal(await live.unmount(), 0, 'unmounted, and the exit code is 0')
   const events = live.trace().flatMap(record => record.event ?? [])

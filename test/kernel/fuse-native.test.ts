@@ -139,6 +139,7 @@ t.test('a backend that is killed', { skip: skipped('virtiofsd-rust') }, async t 
     t.equal(await within(5000, stat(join(live.dir, 'later')).catch((error: NodeJS.ErrnoException) => error.code)), 'ENOTCONN')
     await within(5000, held.close().catch(() => {}))
     t.ok(live.mounted && live.bridge.alive, 'the mount stays until it is unmounted')
+    await eventually(() => live.bridge.stderr.endsWith('\n'))
     t.match(live.bridge.stderr, /^virtiofs-bridge: \S*mnt: the backend .*; operations fail until it is unmounted\n$/)
     t.equal(await live.unmount(), 0)
     t.notOk(live.trace().some(record => record.op === 'DESTROY'))

@@ -10,6 +10,7 @@ import { withMount } from '../support/mounts.js'
 import { missing, relaySource, startBackend, type Peer } from '../support/peers.js'
 import { processTree, signal } from '../support/program.js'
 import { until } from '../support/until.js'
+import { eventually } from '../support/scene.js'
 
 const skip = missing('relay')
 const MIB = 1 << 20
@@ -129,6 +130,7 @@ t.test('a far end that stops', { skip }, async t => {
     } finally {
       for (const pid of below) signal(pid, 'SIGCONT')
     }
+    await eventually(() => live.bridge.stderr.endsWith('\n'))
     t.match(live.bridge.stderr, /the device did not answer [A-Z]+ within 1 s/)
   })
 })

@@ -13,6 +13,7 @@ import { withMount, type LiveMount } from '../support/mounts.js'
 import { BRIDGE, missing, peerPath, startBackend } from '../support/peers.js'
 import { processTree, run, runToEnd } from '../support/program.js'
 import { VhostUserListener } from '../support/vhost-user-listener.js'
+import { eventually } from '../support/scene.js'
 
 const RUST = peerPath('virtiofsd-rust')
 const OWN = ['backend=virtiofsd', `virtiofsd=${RUST}`]
@@ -186,6 +187,7 @@ t.test('a new backend that cannot take the state, and an old one that dies meanw
     t.not(exit?.code, 0)
     t.equal(stderr.trim().split('\n').length, 1, stderr.trim())
     await t.rejects(statfs(live.dir), { code: 'ENOTCONN' }, 'both are gone, and the mount says so')
+    await eventually(() => live.bridge.stderr !== '')
     t.match(live.bridge.stderr, /operations fail until it is unmounted/)
     t.equal(await live.unmount(), 0)
     await slowly.close()
