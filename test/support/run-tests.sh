@@ -118,13 +118,14 @@ env "$mark" "TMPDIR=$scratch/tmp" "XDG_RUNTIME_DIR=$scratch/run" \
   timeout --kill-after=20 2400 npx --no-install tap run --reporter=tap "${compiled[@]}" </dev/null | tee "$tap_file" | shorten || status=$?
 [ $status != 124 ] || say "stopped after 40 minutes"
 
+# What tests say may be any bytes, hence -a.
 # tap ends its stream with "# { total: 12, pass: 10, fail: 1, skip: 1 }"; without it tap itself was stopped
-summary=$(grep '^# { ' "$tap_file" 2>/dev/null | tail -1 || true)
+summary=$(grep -a '^# { ' "$tap_file" 2>/dev/null | tail -1 || true)
 count() { echo "$summary" | sed -nE "s/.*[{ ]$1: ([0-9]+).*/\1/p" | grep . || echo 0; }
 passed=$(count pass) failed=$(($(count fail) + $(count todo))) skipped=$(count skip)
 if [ -z "$summary" ]; then
   say "tap did not come to its end"
-  passed=$(grep -c '^ok ' "$tap_file" 2>/dev/null || true)
+  passed=$(grep -ac '^ok ' "$tap_file" 2>/dev/null || true)
   passed=${passed:-0} failed=1
 elif [ $status != 0 ] && [ "$failed" = 0 ]; then
   failed=1
