@@ -1,5 +1,5 @@
 /** How cost grows: with requests in flight, with inodes that the server knows, with the size of a request. */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { measureCell } from './cell.js'
 import { GROWTH_FILES, growthDirectory } from './fixture-names.js'
@@ -81,7 +81,7 @@ export async function measureGrowth(peers: RunningPeer[], fixture: Fixture, opti
 /** Draws the series below each other, by gnuplot. @throws Error when there is none */
 export async function plot(all: Series[], titles: Record<string, string>, machine: string, file: string): Promise<void> {
   const script = [
-    `set terminal svg size 760,${all.length * 330} background "white" font "sans,12"`, `set output "${file}"`, `set multiplot layout ${all.length},1 title "${machine}"`,
+    `set terminal svg size 760,${all.length * 330} font "sans,12" background rgb "white"`, `set output "${file}"`, `set multiplot layout ${all.length},1 title "${machine}"`,
     'set logscale x', 'set key outside right', 'set grid', 'set yrange [0:*]',
   ]
   for (const series of all) {
@@ -91,7 +91,13 @@ export async function plot(all: Series[], titles: Record<string, string>, machin
       `plot ${ids.map(id => `"-" using 1:2 with linespoints linewidth 2 title "${titles[id]}"`).join(', ')}`)
     for (const id of ids) script.push(...series.xs.flatMap((x, i) => series.peers[id]![i] === null ? [] : [`${x} ${series.peers[id]![i]}`]), 'e')
   }
-  await run(['gnuplot', '-e', script.join('\n')], 30_000)
+  const scriptFile = `${file}.gnuplot`
+  writeFileSync(scriptFile, `${script.join('\n')}\n`)
+  try {
+    await run(['gnuplot', scriptFile], 30_000)
+  } finally {
+    rmSync(scriptFile)
+  }
 }
 
 /** The numbers, a table for each series. */
