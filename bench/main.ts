@@ -50,9 +50,10 @@ async function startPeers(options: Options, fixture: Fixture): Promise<RunningPe
 }
 
 async function measureRow(row: Row, peers: RunningPeer[], options: Options, fixture: Fixture): Promise<RowResult> {
-  const measures = new Map<string, Measure[]>(peers.map(({ peer }) => [peer.id, []]))
+  const asked = peers.filter(({ peer }) => peer.rows?.includes(row.id) ?? true)
+  const measures = new Map<string, Measure[]>(asked.map(({ peer }) => [peer.id, []]))
   for (let rep = 0; rep < options.reps; rep++) {
-    for (const running of peers) {
+    for (const running of asked) {
       const { id, title } = running.peer
       if (!measures.has(id)) continue
       try {
@@ -80,7 +81,7 @@ async function growth(peers: RunningPeer[], fixture: Fixture, options: Options, 
 
 async function costs(peers: RunningPeer[], fixture: Fixture): Promise<NonNullable<Results['costs']>> {
   const all: NonNullable<Results['costs']> = {}
-  for (const running of peers.filter(({ peer }) => peer.ours)) {
+  for (const running of peers.filter(({ peer }) => peer.ours && !peer.rows)) {
     try {
       all[running.peer.id] = await measureCosts(running, fixture)
       say(`costs of ${running.peer.id}: ${JSON.stringify(all[running.peer.id])}`)

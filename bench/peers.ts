@@ -20,6 +20,8 @@ export interface Peer {
   ours?: boolean
   /** Runs only when asked for. */
   optional?: boolean
+  /** The rows that it is for; all by default. */
+  rows?: string[]
   /** Starts a server at the mount point; `backend` is a virtiofsd's socket. None: the directory itself. */
   command?: (source: string, mountpoint: string, backend: string) => string[]
   /** Needs a Rust virtiofsd at the socket. */
@@ -28,15 +30,21 @@ export interface Peer {
 
 const passthroughLl = join(repository, '.peers/passthrough_ll')
 
+function emulatedPeer(suffix: string, title: string, options: string[]): Peer {
+  return { id: `emulated${suffix}`, title: `bridge, emulated${title}`, ours: true,
+    command: (source, mountpoint) => [...bridge, source, mountpoint, ...options, '-f'] }
+}
+
+/** The bridge on both devices. */
 function bridgePeers(suffix: string, title: string, options: string[]): Peer[] {
-  const mark = suffix ? { ours: true, optional: true } : { ours: true }
   return [
-    { id: `virtiofsd${suffix}`, title: `bridge, virtiofsd${title}`, backend: true, ...mark,
+    { id: `virtiofsd${suffix}`, title: `bridge, virtiofsd${title}`, backend: true, ours: true,
       command: (_, mountpoint, socket) => [...bridge, `unix:${socket}`, mountpoint, ...options, '-f'] },
-    { id: `emulated${suffix}`, title: `bridge, emulated${title}`, ...mark,
-      command: (source, mountpoint) => [...bridge, source, mountpoint, ...options, '-f'] },
+    emulatedPeer(suffix, title, options),
   ]
 }
+
+const optional = (peer: Peer): Peer => ({ ...peer, optional: true })
 
 /** The peer whose figures are 1 in the table. */
 export const REFERENCE = 'pll'
@@ -49,8 +57,10 @@ export const peers: Peer[] = [
   { id: 'pll-s', title: 'passthrough_ll -s',
     command: (source, mountpoint) => [passthroughLl, '-f', '-s', '-o', 'cache=auto', '-o', `source=${source}`, mountpoint] },
   ...bridgePeers('', '', []),
-  ...bridgePeers('-low-latency', ', low_latency', ['-o', 'low_latency']),
-  ...bridgePeers('-sleeping', ', poll=off', ['-o', 'poll=off']),
+  { ...emulatedPeer('-direct', ', direct', ['-o', 'direct']), rows: ['seqread', 'seqwrite', 'mmap'] },
+  { ...emulatedPeer('-queues2', ', queues=2', ['-o', 'queues=2']), rows: ['pread8', 'statfs8'] },
+  ...bridgePeers('-low-latency', ', low_latency', ['-o', 'low_latency']).map(optional),
+  ...bridgePeers('-sleeping', ', poll=off', ['-o', 'poll=off']).map(optional),
 ]
 
 /** A peer that is up. */

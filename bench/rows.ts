@@ -7,6 +7,8 @@ export interface Measure {
   seconds: number
   /** CPU seconds in that time of the load process, its children and the peer's server processes. */
   cpuSeconds: number
+  /** Of the time of each operation, in microseconds; only where a row asks for it. */
+  p99Us?: number
 }
 
 export interface Row {
@@ -27,6 +29,7 @@ export interface Row {
 const microseconds = (m: Measure) => m.seconds / m.ops * 1e6
 const thousandsPerSecond = (m: Measure) => m.ops / m.seconds / 1e3
 const perSecond = (m: Measure) => m.ops / m.seconds
+const p99 = (m: Measure) => m.p99Us!
 const wholeSeconds = (m: Measure) => m.seconds
 
 export const rows: Row[] = [
@@ -37,6 +40,8 @@ export const rows: Row[] = [
   { id: 'pread', title: 'pread 4 KiB O_DIRECT', unit: 'µs', kind: 'time', op: 'call', value: microseconds },
   { id: 'pread8', title: 'pread 4 KiB O_DIRECT, 8 threads', unit: 'k/s', kind: 'rate', op: 'call', value: thousandsPerSecond },
   { id: 'statfs8', title: 'statfs, 8 threads', unit: 'k/s', kind: 'rate', op: 'call', value: thousandsPerSecond },
+  { id: 'pread8p99', title: 'pread 4 KiB O_DIRECT, 8 threads, 99th percentile', unit: 'µs', kind: 'time', op: 'call', value: p99 },
+  { id: 'statfs8p99', title: 'statfs, 8 threads, 99th percentile', unit: 'µs', kind: 'time', op: 'call', value: p99 },
   { id: 'seqread', title: 'sequential read, 1 MiB blocks, cold', unit: 'MiB/s', kind: 'rate', op: 'MiB', value: perSecond },
   { id: 'seqwrite', title: 'sequential write, 1 MiB blocks', unit: 'MiB/s', kind: 'rate', op: 'MiB', value: perSecond },
   { id: 'mmap', title: 'mmap, random read of pages, cold', unit: 'k pages/s', kind: 'rate', op: 'page', value: thousandsPerSecond },

@@ -1,5 +1,6 @@
 /** The tables on standard output, in Markdown. */
 import type { Costs } from './costs.js'
+import { judge } from './marks.js'
 import { REFERENCE, type Peer } from './peers.js'
 import type { Results, RowResult } from './results.js'
 
@@ -51,5 +52,9 @@ ${ratios}
 CPU seconds per million operations: the caller, the server and its backend together.
 
 ${cpu}
-${costs}`
+${costs}
+Marks, each a ratio of two columns in this run, or a cost:
+
+${table(['', 'is', 'to be', ''], judge(results).map(({ title, is, limit, met }) => [title, is, limit, met ? 'met' : '**missed**']))}
+`
 }
