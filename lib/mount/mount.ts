@@ -18,7 +18,7 @@ import { type MountStats, readStats } from './mount-stats.js'
 import { readMounts } from './mountinfo.js'
 import { prepareMountpoint } from './mountpoint.js'
 import { pollMicroseconds, mountTimeoutMs, type MountOptions } from './options.js'
-import { raiseReadAhead } from './read-ahead.js'
+import { readAhead, setReadAhead, type ReadAhead } from './read-ahead.js'
 import { claimDevice } from './claim.js'
 import { probeDevice } from './device.js'
 import type { LiveTag } from './live-tags.js'
@@ -44,8 +44,6 @@ export interface ServedMountRequest extends Omit<MountRequest, 'source'> {
 const DEFAULT_QUEUE_SIZE = 128
 /** Of a device behind a long line, which is full only with many large requests in flight. */
 const REMOTE_LARGE_BUFFERS = 64
-/** The kernel asks for one such window while it hands out the one before: 1 Gbit/s with 60 ms there and back. */
-const REMOTE_READ_AHEAD_KIB = 8192
 
 /** A mount whose requests come from /dev/fuse, of this process. */
 export class KernelSideMount extends Mount {
@@ -230,7 +228,8 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
     source, backend: backendName(parsed, options), transport, live, worker, init: { defaultPermissions: rights.defaultPermissions, passthrough: options.direct ?? false },
     queues: options.queues ?? 1,
     queueSize,
-    ...parsed.kind === 'remote' && { largeBuffers: REMOTE_LARGE_BUFFERS, readAheadKib: REMOTE_READ_AHEAD_KIB },
+    ...parsed.kind === 'remote' && { largeBuffers: REMOTE_LARGE_BUFFERS },
+    readAhead: readAhead(options.readahead, parsed.kind === 'remote'),
     // what another host answers takes longer than any poll, and ssh needs the processor meanwhile
     pollUs: pollMicroseconds(options.poll ?? (parsed.kind === 'remote' ? 'off' : 'auto')),
     lowLatency: options.lowLatency ?? false,
@@ -272,8 +271,8 @@ export interface DeviceMount extends VirtioFsOptions {
   audit?: string | undefined
   /** What the device does wrong on demand. */
   faults?: FaultControl | undefined
-  /** The kernel's window of sequential reading, if it is to be larger than its default. */
-  readAheadKib?: number
+  /** None: as the kernel has it. */
+  readAhead?: ReadAhead
 }
 
 function startAudit(path: string, fs: VirtioFs, observer: RequestObserver, trouble: (message: string) => void): void {
@@ -287,7 +286,7 @@ function startAudit(path: string, fs: VirtioFs, observer: RequestObserver, troub
  *
  * @throws as `mount`; nothing is left behind then
  */
-export async function mountDevice({ source, backend, transport, live, worker, newWorker, hostMount, init, waitForPool, notices: given = [], idleTimeout, audit, readAheadKib, faults, ...options }: DeviceMount): Promise<Mount> {
+export async function mountDevice({ source, backend, transport, live, worker, newWorker, hostMount, init, waitForPool, notices: given = [], idleTimeout, audit, readAhead, faults, ...options }: DeviceMount): Promise<Mount> {
   const fs = await VirtioFs.create(transport, options, worker, newWorker).catch(error => {
     live.release()
     throw error
@@ -311,8 +310,8 @@ export async function mountDevice({ source, backend, transport, live, worker, ne
     live.describe({ source, mountpoint: kernel.mountpoint, connection: kernel.connection })
     const notices = [...transport.notices ?? [], ...given]
     if (init.passthrough && !fs.init!.flags.includes('PASSTHROUGH')) notices.push('this kernel has no FUSE passthrough: option direct has no effect')
-    const trouble = readAheadKib === undefined || kernel.connection < 0 ? '' : raiseReadAhead(kernel.connection, readAheadKib)
-    if (trouble !== '') notices.push(`sequential reading is slower than the line allows: ${trouble}`)
+    const trouble = readAhead === undefined ? '' : setReadAhead(kernel.connection, readAhead)
+    if (trouble !== '') notices.push(trouble)
     mounted = new KernelSideMount(source, fs, kernel, notices, backend, observer, faults)
     transport.onSaid = line => mounted!.emit('trouble', line)
     if (idleTimeout !== undefined) mounted.endWhenIdle(idleTimeout * 1000)

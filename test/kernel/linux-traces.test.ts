@@ -177,7 +177,7 @@ const ACTIONS: Record<string, (replay: Replay, ...names: string[]) => void | Pro
   },
   'dd-to': (replay, name) => {
     const fd = openAsShell(replay.path(name!), O_WRONLY | O_CREAT | O_TRUNC)
-    for (let i = 0; i < 2; i++) fs.writeSync(fd, Buffer.alloc(1 << 20))
+    for (let i = 0; i < 2; i++) fs.writeSync(fd, Buffer.alloc(1 << 20, 'x'))
     fs.closeSync(fd)
   },
   // syncfs(2) on the mount: sync(2) does the same to every file system of this machine

@@ -25,6 +25,7 @@ t.test('every option of the table, by an example of it', async t => {
     virtiofsd: ['virtiofsd=/opt/v', 'virtiofsd', '/opt/v'], sandbox: ['sandbox=chroot', 'sandbox', 'chroot'], rsh: ['rsh=ssh -i key', 'rsh', 'ssh -i key'],
     relay_command: ['relay_command=sudo vb', 'relayCommand', 'sudo vb'], queues: ['queues=4', 'queues', 4],
     queue_size: ['queue_size=1024', 'queueSize', 1024], poll: ['poll=50', 'poll', 50], cache: ['cache=never', 'cache', 'never'],
+    readahead: ['readahead=64K', 'readahead', 65536],
     low_latency: ['low_latency', 'lowLatency', true],
     writeback: ['writeback', 'writeback', true], xattr: ['xattr', 'xattr', true], posix_acl: ['posix_acl', 'posixAcl', true],
     xattrmap: ['xattrmap=:map::user.virtiofs.:', 'xattrmap', ':map::user.virtiofs.:'],
