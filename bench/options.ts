@@ -18,7 +18,6 @@ export interface Options {
 const USAGE = `usage: npm run bench -- [OPTION...]
   --rows A,B      only these rows: ${rows.map(row => row.id).join(' ')}
   --peers A,B     only these columns (pll always runs): ${peers.map(peer => peer.id).join(' ')}
-  --low-latency   also the columns of the bridge with low_latency
   --poll-off      also the columns of the bridge with poll=off
   --reps N        repetitions, interleaved over the peers; the median counts (5)
   --seconds S     length of a cell, for the rows that have no fixed amount of work (1)
@@ -56,7 +55,7 @@ export function parseOptions(args: string[]): Options {
     const { values } = parseArgs({
       args: spelled,
       options: {
-        rows: { type: 'string' }, peers: { type: 'string' }, 'poll-off': { type: 'boolean' }, 'low-latency': { type: 'boolean' },
+        rows: { type: 'string' }, peers: { type: 'string' }, 'poll-off': { type: 'boolean' },
         reps: { type: 'string' }, seconds: { type: 'string' }, quick: { type: 'boolean' },
         json: { type: 'string' }, check: { type: 'string' }, costs: { type: 'boolean' }, growth: { type: 'boolean' }, help: { type: 'boolean', short: 'h' },
       },
@@ -68,7 +67,7 @@ export function parseOptions(args: string[]): Options {
     const { quick } = values
     return {
       rows: values.growth ? [] : choose('row', rows, values.rows, rows.filter(row => !(quick && row.bigTree))),
-      peers: choose('peer', peers, values.peers ? `${values.peers},pll` : values.growth ? 'pll,virtiofsd,emulated' : undefined, peers.filter(peer => !peer.optional || values['poll-off'] && peer.id.endsWith('-sleeping') || values['low-latency'] && peer.id.endsWith('-low-latency'))),
+      peers: choose('peer', peers, values.peers ? `${values.peers},pll` : values.growth ? 'pll,virtiofsd,emulated' : undefined, peers.filter(peer => !peer.optional || values['poll-off'] && peer.id.endsWith('-sleeping'))),
       reps: values.reps ? Math.ceil(positive('reps', values.reps)) : quick ? 3 : 5,
       seconds: values.seconds ? positive('seconds', values.seconds) : quick ? 0.3 : 1,
       growthDirectory: values.growth ? 'bench/results' : undefined,
