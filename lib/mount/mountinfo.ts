@@ -19,10 +19,11 @@ function unescape(field: string): string {
   return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)))
 }
 
-/** @param pid of a process in the mount namespace that is meant */
-export function readMounts(pid: number | 'self' = 'self'): MountEntry[] {
-  // latin1 keeps the bytes of names that are not UTF-8 apart; then names are decoded one by one
-  const text = readFileSync(`/proc/${pid}/mountinfo`, 'latin1')
+/**
+ * The mounts of a table of the kernel, in its order: what is mounted on another comes after it.
+ * @param text in latin1, which keeps the bytes of names that are not UTF-8 apart; then names are decoded one by one
+ */
+export function parseMounts(text: string): MountEntry[] {
   return text.split('\n').filter(line => line !== '').map(line => {
     const fields = line.split(' ')
     const [major, minor] = fields[2]!.split(':')
@@ -32,7 +33,12 @@ export function readMounts(pid: number | 'self' = 'self'): MountEntry[] {
   })
 }
 
+/** @param pid of a process in the mount namespace that is meant */
+export function readMounts(pid: number | 'self' = 'self'): MountEntry[] {
+  return parseMounts(readFileSync(`/proc/${pid}/mountinfo`, 'latin1'))
+}
+
 /** The topmost mount at exactly this path. */
-export function findMount(mountpoint: string): MountEntry | undefined {
-  return readMounts().findLast(entry => entry.mountpoint === mountpoint)
+export function findMount(mountpoint: string, mounts: readonly MountEntry[] = readMounts()): MountEntry | undefined {
+  return mounts.findLast(entry => entry.mountpoint === mountpoint)
 }

@@ -1,7 +1,6 @@
 /** The table of mounts: escapes, optional fields, names that are not UTF-8, mounts over mounts. */
-import { readFileSync } from 'node:fs'
-import t, { type Test } from 'tap'
-import * as real from '../../lib/mount/mountinfo.js'
+import t from 'tap'
+import { findMount, parseMounts, readMounts } from '../../lib/mount/mountinfo.js'
 
 const LINES = [
   Buffer.from('22 1 0:20 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n'),
@@ -15,15 +14,9 @@ const LINES = [
   Buffer.from('42 22 0:62 / /mnt/nosource rw - tmpfs  rw\n'),
 ]
 
-async function over(t: Test, content: Buffer): Promise<typeof real> {
-  return await t.mockImport<typeof real>(new URL('../../lib/mount/mountinfo.js', import.meta.url).pathname, {
-    'node:fs': { readFileSync: (path: string, encoding: BufferEncoding) => path === '/proc/self/mountinfo' ? content.toString(encoding) : readFileSync(path, encoding) },
-  })
-}
+const mounts = parseMounts(Buffer.concat(LINES).toString('latin1'))
 
 t.test('lines', async t => {
-  const { readMounts } = await over(t, Buffer.concat(LINES))
-  const mounts = readMounts()
   t.equal(mounts.length, LINES.length)
   t.strictSame(mounts[0], { major: 0, minor: 20, mountpoint: '/', type: 'ext4', source: '/dev/sda1', superOptions: 'rw' })
   t.strictSame(mounts[1], { major: 0, minor: 21, mountpoint: '/proc', type: 'proc', source: 'proc', superOptions: 'rw' }, 'no optional field')
@@ -36,14 +29,13 @@ t.test('lines', async t => {
 })
 
 t.test('findMount: exactly this path, the topmost', async t => {
-  const { findMount } = await over(t, Buffer.concat(LINES))
-  t.match(findMount('/mnt/twice'), { minor: 61, source: 'above' })
-  t.match(findMount('/mnt/a b\tc\nd\\040'), { minor: 52 })
-  t.equal(findMount('/mnt'), undefined)
-  t.equal(findMount('/mnt/twice/'), undefined)
+  t.match(findMount('/mnt/twice', mounts), { minor: 61, source: 'above' })
+  t.match(findMount('/mnt/a b\tc\nd\\040', mounts), { minor: 52 })
+  t.equal(findMount('/mnt', mounts), undefined)
+  t.equal(findMount('/mnt/twice/', mounts), undefined)
 })
 
 t.test('the real table', async t => {
-  t.match(real.findMount('/proc'), { type: 'proc' })
-  t.ok(real.readMounts().every(entry => entry.mountpoint.startsWith('/') && entry.type !== '' && Number.isInteger(entry.minor)))
+  t.match(findMount('/proc'), { type: 'proc' })
+  t.ok(readMounts().every(entry => entry.mountpoint.startsWith('/') && entry.type !== '' && Number.isInteger(entry.minor)))
 })
