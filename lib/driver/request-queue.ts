@@ -254,13 +254,18 @@ export class RequestQueue extends RequestRing {
     for (const slot of this.ring.outstanding()) {
       if (slots.uniqueLow[slot] !== uniqueLow || slots.uniqueHigh[slot] !== uniqueHigh || slots.waiter[slot] !== Waiter.KERNEL) continue
       const pid = this.region.view.getUint32(slots.at(slot) + Slot.IN + FuseInHeader.pid, true)
-      if (slots.opcode[slot] !== Op.INIT && isBeingKilled(pid)) {
+      if (slots.opcode[slot] !== Op.INIT && this.isBeingKilled(pid)) {
         slots.waiter[slot] = Waiter.NOBODY
         this.fail(uniqueLow, uniqueHigh, -errno.EINTR)
       }
       return true
     }
     return false
+  }
+
+  /** Of the caller of a request, by its number; a method, so that tests can have one who stays so. */
+  protected isBeingKilled(pid: number): boolean {
+    return isBeingKilled(pid)
   }
 
   #interruptParked(uniqueLow: number, uniqueHigh: number): boolean {

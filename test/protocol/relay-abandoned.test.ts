@@ -3,8 +3,7 @@
  * That a thread is about to die is made up here: only a thread that cannot run yet stays so.
  */
 import t, { type Test } from 'tap'
-import * as abandoned from '../../lib/driver/abandoned-reply.js'
-import type { RequestQueue } from '../../lib/driver/request-queue.js'
+import { RequestQueue } from '../../lib/driver/request-queue.js'
 import { errno } from '../../lib/errors.js'
 import { direntSize, FuseDirent, FuseDirentplus, FuseEntryOut, FuseInHeader, FuseOpenOut, FuseReadIn, FuseReleaseIn } from '../../lib/fuse/abi.js'
 import { Op } from '../../lib/fuse/opcodes.js'
@@ -13,10 +12,12 @@ import type { TakenRequest } from '../support/mock-device.js'
 import { Counter, RelayFixture, withRelay, type RelayOptions } from '../support/relay-fixture.js'
 
 const DYING = 7777
-const here = (path: string): string => new URL(path, import.meta.url).pathname
-const { RequestQueue: Queue } = await t.mockImport<{ RequestQueue: typeof RequestQueue }>(here('../../lib/driver/request-queue.js'), {
-  [here('../../lib/driver/abandoned-reply.js')]: { ...abandoned, isBeingKilled: (pid: number) => pid === DYING },
-})
+
+class Queue extends RequestQueue {
+  protected override isBeingKilled(pid: number): boolean {
+    return pid === DYING
+  }
+}
 
 /** A request of somebody who is then killed: it is with the device, and its caller has been answered. */
 function killed(t: Test, relay: RelayFixture, opcode: number, body: Uint8Array): TakenRequest {

@@ -26,7 +26,7 @@ export interface RelayOptions {
   init?: Partial<InitPolicy>
   /** Deadline of a request in milliseconds. */
   limitMs?: number
-  /** The class to test, when it is not the real one but has a module of it replaced. */
+  /** The class to test, when it is one that knows something else of its callers. */
   queueClass?: typeof RequestQueue
 }
 
