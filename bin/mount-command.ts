@@ -31,8 +31,13 @@ export async function mountCommand(request: MountRequest, usable: () => void, lo
   mounted.on('found', () => say(Severity.WARNING, 'the backend is back'))
   mounted.on('trouble', message => say(Severity.ERROR, message))
   mounted.on('idle', () => say(Severity.INFO, 'unmounted, for nobody used it'))
+  const endBySignal = async (): Promise<void> => {
+    const force = (): void => mounted.abort()
+    end = force
+    await endMount(mounted, say, force)
+  }
   if (interrupted) {
-    await mounted.unmount({ lazy: true })
+    await endBySignal()
     return ExitCode.INTERRUPTED
   }
   for (const notice of mounted.notices) terminal.write(Severity.WARNING, notice)
@@ -42,11 +47,7 @@ export async function mountCommand(request: MountRequest, usable: () => void, lo
   usable()
   process.on('uncaughtExceptionMonitor', error => say(Severity.ERROR, `a bug: ${error.stack ?? errorLine(error)}`))
   say(Severity.INFO, `${mounted.source} is mounted`)
-  await Promise.race([mounted.closed, signalled.then(async () => {
-    const force = (): void => mounted.abort()
-    end = force
-    await endMount(mounted, say, force)
-  })])
+  await Promise.race([mounted.closed, signalled.then(endBySignal)])
   say(Severity.INFO, 'ended')
   return ExitCode.OK
 }

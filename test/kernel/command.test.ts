@@ -4,7 +4,10 @@ import { open, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import { ExitCode } from '../../bin/exit-codes.js'
 import { findMount, FS_TYPE } from '../../lib/mount/mountinfo.js'
+import type { EarlySignal } from '../support/early-signal.js'
+import { runLibraryScript } from '../support/library-script.js'
 import { untilUsable } from '../support/mounts.js'
 import { BACKENDS, BRIDGE, missing, peerPath, PEERS, startBackend, type Peer } from '../support/peers.js'
 import { processTree, Program, signal } from '../support/program.js'
@@ -117,6 +120,14 @@ t.test('a signal to a mount in use detaches it, a second one aborts it', { skip:
     await t.rejects(file.sync(), { code: 'ENOTCONN' })
     await file.close().catch(() => {})
   })
+})
+
+t.test('a signal before the mount is usable ends it the same way', { skip: missing('emulated') }, async t => {
+  const { code, usable, said } = JSON.parse(await runLibraryScript(t, { script: 'early-signal', peer: 'emulated', timeoutMs: 30_000 })) as EarlySignal
+  t.equal(code, ExitCode.INTERRUPTED)
+  t.notOk(usable, 'nobody is told that it is mounted')
+  t.equal(said.length, 1)
+  t.match(said[0], /: umount .*is in use.*; detaching it, and aborting in 10 s or at the next signal$/)
 })
 
 t.test('probe', { skip: missing('emulated') }, async t => {
