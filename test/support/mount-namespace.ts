@@ -8,6 +8,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { FS_TYPE, type MountEntry, readMounts } from '../../lib/mount/mountinfo.js'
 import { Program, run, runToEnd } from './program.js'
 
+/** Whoever keeps it that long has died without an end. */
+const MOST_S = 3600
+
 export class MountNamespace {
   readonly #holder: Program
 
@@ -16,7 +19,7 @@ export class MountNamespace {
   }
 
   static async create(): Promise<MountNamespace> {
-    const holder = new Program(['unshare', '--mount', '--propagation', 'private', 'sleep', '600'])
+    const holder = new Program(['unshare', '--mount', '--propagation', 'private', 'sleep', String(MOST_S)])
     const namespace = new MountNamespace(holder)
     while (readFileSync(`/proc/${holder.pid}/comm`, 'utf8') !== 'sleep\n') await sleep(5)
     // its copies of mounts of others would keep them alive

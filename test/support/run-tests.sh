@@ -5,10 +5,9 @@
 #   npm test -- unit protocol     these only: directories below test/
 #
 # In this order: npm ci, when node_modules is missing or older than package-lock.json, and
-# tap build, for the plugins of .taprc;
-# npm run build; as root on Debian test/support/peers.sh, which says what it installs;
-# tap on every test file of the suites, one after the other, so that mounts never
-# compete; a look at what the tests left behind.
+# npm run build; meanwhile, as root on Debian, test/support/peers.sh, which says what it
+# installs; every test file of the suites, two at a time where they may (run-files.ts);
+# a look at what the tests left behind.
 #
 # Without root or without /dev/fuse the tests that mount skip, and say so.
 # The last line is "N passed, N failed, N skipped": tap's own counts, and one failure
@@ -21,6 +20,7 @@ say() { echo "test: $*"; }
 # Ends the run before any test could be run.
 give_up() {
   say "$1" >&2
+  wait
   echo "0 passed, 1 failed, 0 skipped"
   exit 1
 }
@@ -40,22 +40,19 @@ for suite in "${suites[@]}"; do
   sources+=("${found[@]}")
 done
 
+peers=
+if [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then
+  say "bash test/support/peers.sh"
+  bash test/support/peers.sh &
+  peers=$!
+fi
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   say "npm ci"
   npm ci --no-audit --no-fund || give_up "npm ci failed"
-  rm -rf .tap/plugins
-fi
-# A run that finds tap built with other plugins than .taprc's builds it again, but loads what it found.
-if [ ! -e .tap/plugins ]; then
-  say "npx tap build"
-  npx --no-install tap build || give_up "tap build failed"
 fi
 say "npm run build"
 npm run --silent build || give_up "the build failed"
-if [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then
-  say "bash test/support/peers.sh"
-  bash test/support/peers.sh || say "peers.sh failed: what needs a missing program skips"
-fi
+[ -z "$peers" ] || wait "$peers" || say "peers.sh failed: what needs a missing program skips"
 [ "$(id -u)" = 0 ] || say "not root: tests that mount skip"
 [ -e /dev/fuse ] || say "no /dev/fuse: tests that mount skip"
 
@@ -115,7 +112,7 @@ shorten() {
 }
 status=0
 env "$mark" "TMPDIR=$scratch/tmp" "XDG_RUNTIME_DIR=$scratch/run" \
-  timeout --kill-after=20 2400 npx --no-install tap run --reporter=tap "${compiled[@]}" </dev/null | tee "$tap_file" | shorten || status=$?
+  timeout --kill-after=20 2400 node dist/test/support/run-files.js "${compiled[@]}" </dev/null | tee "$tap_file" | shorten || status=$?
 [ $status != 124 ] || say "stopped after 40 minutes"
 
 # What tests say may be any bytes, hence -a.
