@@ -3,15 +3,14 @@ import { writeFileSync } from 'node:fs'
 import { open, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
 import { Counter, sumCounter } from '../../lib/driver/counters.js'
 import { findMount, FS_TYPE } from '../../lib/mount/mountinfo.js'
 import { Bench, withDevice } from '../support/driver-mount.js'
 import { missing } from '../support/peers.js'
-import { plainTap } from '../support/plain-tap.js'
 import { within } from '../support/program.js'
 import { REPLY_FAULTS, RING_FAULTS, ThreadedDevice } from '../support/threaded-device.js'
 
-const t = await plainTap(import.meta.url)
 const options = { skip: missing('emulated') }
 
 t.test('a wrong reply: EIO for that request, and the mount works on', options, async t => {

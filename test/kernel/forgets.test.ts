@@ -4,14 +4,12 @@
  */
 import { writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
 import { Bench, EmulatedTransport, withDevice, type DriverMountOptions } from '../support/driver-mount.js'
 import { LoadChild } from '../support/load.js'
 import { missing } from '../support/peers.js'
-import { plainTap } from '../support/plain-tap.js'
 import { Recording } from '../support/recording.js'
 import { ThreadedDevice } from '../support/threaded-device.js'
-
-const t = await plainTap(import.meta.url)
 
 interface Case extends DriverMountOptions {
   name: string

@@ -5,16 +5,15 @@ import { writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
 import { Counter, sumCounter } from '../../lib/driver/counters.js'
 import { Bench, withDevice } from '../support/driver-mount.js'
 import { LoadChild } from '../support/load.js'
 import { missing } from '../support/peers.js'
-import { plainTap } from '../support/plain-tap.js'
 import { within } from '../support/program.js'
 import { Recording } from '../support/recording.js'
 import { ThreadedDevice } from '../support/threaded-device.js'
 
-const t = await plainTap(import.meta.url)
 const options = { skip: missing('emulated') }
 const CALLERS = 64
 

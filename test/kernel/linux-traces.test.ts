@@ -7,7 +7,7 @@ import { once } from 'node:events'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Test } from 'tap'
+import t, { type Test } from 'tap'
 import { Counter, sumCounter } from '../../lib/driver/counters.js'
 import type { Transport } from '../../lib/driver/transport.js'
 import { initFlagNames } from '../../lib/fuse/init.js'
@@ -16,14 +16,12 @@ import { dup2 } from '../../lib/sys/io.js'
 import { bindMount, unmountFileSystem } from '../../lib/sys/mount.js'
 import { Bench, EmulatedTransport, mountDevice, type DriverMount } from '../support/driver-mount.js'
 import { missing } from '../support/peers.js'
-import { plainTap } from '../support/plain-tap.js'
 import { within } from '../support/program.js'
 import { Recording } from '../support/recording.js'
 import { clearMount } from '../support/stuck.js'
 import { ThreadedDevice } from '../support/threaded-device.js'
 import { INIT_6_12, NOT_OFFERED, SCENARIOS, VIRTIOFSD_FLAGS, type TraceScenario, type TraceStep } from './linux-traces.js'
 
-const t = await plainTap(import.meta.url)
 const options = { skip: missing('emulated') }
 
 /** Files in the steps with many; the recording has 2000. */

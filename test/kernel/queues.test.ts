@@ -1,5 +1,5 @@
 /** Every combination of queues, ring size and ring features, on real mounts: the same work, the same end. */
-import type { Test } from 'tap'
+import t, { type Test } from 'tap'
 import { UsageError } from '../../lib/errors.js'
 import { mount } from '../../lib/index.js'
 import { Bench, EmulatedTransport, withDevice } from '../support/driver-mount.js'
@@ -7,10 +7,7 @@ import { LoadChild } from '../support/load.js'
 import { missing } from '../support/peers.js'
 import { Recording } from '../support/recording.js'
 import { ALL_FEATURES, featureText } from '../support/ring-pair.js'
-import { plainTap } from '../support/plain-tap.js'
 import { ThreadedDevice } from '../support/threaded-device.js'
-
-const t = await plainTap(import.meta.url)
 
 const QUEUES = [1, 2, 4]
 const SIZES = [4, 16, 128, 1024]

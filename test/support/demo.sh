@@ -48,7 +48,6 @@ show() {
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   say "npm ci"
   npm ci --no-audit --no-fund || give_up "npm ci failed"
-  rm -rf .tap/plugins   # npm test builds them for what is installed now
 fi
 say "npm run build"
 npm run --silent build || give_up "the build failed"
