@@ -198,7 +198,7 @@ export class ConnectedFs extends EventEmitter<Events> {
 
   async #copyData(reads: FileIo, writes: FileIo, mode: number, size: number): Promise<number> {
     let error = await writes.truncate(0)
-    if (error === 0) error = await this.#tree.changeMode(writes.file.node, mode & 0o7777)
+    if (error === 0) error = await this.#tree.changes.mode(writes.file.node, mode & 0o7777)
     if (error < 0) return error
     if (reads.file.node.isDirectory) return -errno.EISDIR
     for (let at = 0; at < size;) {

@@ -267,12 +267,12 @@ export class FileHandle extends EventEmitter<Events> {
 
   async chmod(mode: Mode): Promise<void> {
     const bits = modeOf(mode, 'mode')
-    await this.use('fchmod', async () => unwrap(await this.#tree.changeMode(this.io.file.node, bits), 'fchmod'))
+    await this.use('fchmod', async () => unwrap(await this.#tree.changes.mode(this.io.file.node, bits), 'fchmod'))
   }
 
   async chown(uid: number, gid: number): Promise<void> {
     const [user, group] = [idOf(uid, 'uid'), idOf(gid, 'gid')]
-    await this.use('fchown', async () => unwrap(await this.#tree.changeOwner(this.io.file.node, user, group), 'fchown'))
+    await this.use('fchown', async () => unwrap(await this.#tree.changes.owner(this.io.file.node, user, group), 'fchown'))
   }
 
   /** @param length bytes that the file has afterwards */
@@ -284,7 +284,7 @@ export class FileHandle extends EventEmitter<Events> {
   /** @param atime seconds, a date, or a BigInt of nanoseconds @param mtime the same */
   async utimes(atime: TimeLike, mtime: TimeLike): Promise<void> {
     const times = { atime: timeOf(atime), mtime: timeOf(mtime) }
-    await this.use('futimes', async () => unwrap(await this.#tree.changeTimes(this.io.file.node, times), 'futime'))
+    await this.use('futimes', async () => unwrap(await this.#tree.changes.times(this.io.file.node, times), 'futime'))
   }
 
   /** fsync(2): data and metadata. */

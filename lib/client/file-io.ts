@@ -129,7 +129,7 @@ export class FileIo {
   /** ftruncate(2). @returns 0 or −errno */
   async truncate(size: number): Promise<number> {
     if (this.file.node.isDirectory || (this.file.flags & O_ACCMODE) === O_RDONLY) return -errno.EINVAL
-    return this.#tree.changeSize(this.file.node, size, this.file)
+    return this.#tree.changes.size(this.file.node, size, this.file)
   }
 
   fsync(dataOnly: boolean, signal?: AbortSignal): Promise<number> {

@@ -53,6 +53,21 @@ export class NodeAccess {
     return node
   }
 
+  /** Takes in what made a name. @param type of the file it must be then @returns 0 or −errno */
+  async made(directory: Node, name: string, type: number, send: () => Promise<EntryReply | number>): Promise<number> {
+    const reply = await send()
+    directory.changed()
+    if (typeof reply === 'number') {
+      this.table.expire(directory, name)
+      return reply
+    }
+    const node = this.accept(directory, name, reply, this.table.version)
+    if (node === undefined) return -errno.EIO
+    const wrong = typeOf(reply.attributes) !== type
+    node.drop()
+    return wrong ? -errno.EIO : 0
+  }
+
   /** Attributes of a node, as fresh as the device wants them. Only of a regular file is the handle named, as the kernel does. @param force ask the device in any case */
   async attributes(node: Node, file?: OpenFile, signal?: AbortSignal, force = false): Promise<Attributes | number> {
     if (!force && node.attributesGood && !node.atimeOld) return node.attributes

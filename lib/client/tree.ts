@@ -3,26 +3,25 @@
  * resolves with a value or −errno, in the order in which Linux finds errors.
  */
 import { errno } from '../errors.js'
-import { O_ACCMODE, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_TMPFILE, O_TRUNC, O_WRONLY } from '../sys/file.js'
+import { O_DIRECTORY, O_RDONLY } from '../sys/file.js'
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, typeOf, type Attributes, type FileSystemStatistics } from './attributes.js'
-import type { EntryReply, Node, NodeTable } from './node.js'
+import type { Node, NodeTable } from './node.js'
 import { NodeAccess } from './node-access.js'
-import { OpenFile } from './open-file.js'
+import { NodeChanges } from './node-changes.js'
+import type { OpenFile } from './open-file.js'
+import { Opener } from './opener.js'
 import type { Changes, Operations } from './operations.js'
 import { MAY_EXEC, MAY_READ, MAY_WRITE, type Permission } from './permission.js'
 import { Last, MAX_PATH_BYTES, Walk } from './walk.js'
 
-const O_NOCTTY = 0o400
-/** What the kernel keeps from the device (fuse_send_open). */
-const NOT_FOR_DEVICE = O_CREAT | O_EXCL | O_NOCTTY
-const TMPFILE_BIT = O_TMPFILE & ~O_DIRECTORY
-const PERMISSIONS = 0o7777
 const MAX_LINK_BYTES = 4095
 export const RENAME_NOREPLACE = 1
 export const RENAME_EXCHANGE = 2
 
 export class Tree {
   readonly access: NodeAccess
+  readonly changes: NodeChanges
+  readonly opener: Opener
   readonly operations: Operations
   readonly table: NodeTable
   readonly permission: Permission
@@ -33,6 +32,8 @@ export class Tree {
 
   constructor(operations: Operations, table: NodeTable, permission: Permission, umask: () => number) {
     this.access = new NodeAccess(operations, table, permission)
+    this.changes = new NodeChanges(this.access)
+    this.opener = new Opener(this.access, this.changes, umask)
     this.operations = operations
     this.table = table
     this.permission = permission
@@ -98,15 +99,15 @@ export class Tree {
   }
 
   chmod(path: string, mode: number, follow = true): Promise<number> {
-    return this.withNode(path, follow, node => this.changeMode(node, mode))
+    return this.withNode(path, follow, node => this.changes.mode(node, mode))
   }
 
   chown(path: string, uid: number, gid: number, follow: boolean): Promise<number> {
-    return this.withNode(path, follow, node => this.changeOwner(node, uid, gid))
+    return this.withNode(path, follow, node => this.changes.owner(node, uid, gid))
   }
 
   utimes(path: string, times: Pick<Changes, 'atime' | 'mtime'>, follow: boolean): Promise<number> {
-    return this.withNode(path, follow, node => this.changeTimes(node, times))
+    return this.withNode(path, follow, node => this.changes.times(node, times))
   }
 
   truncate(path: string, size: number): Promise<number> {
@@ -114,49 +115,8 @@ export class Tree {
       if (node.isDirectory) return -errno.EISDIR
       if (typeOf(node.attributes) !== S_IFREG) return -errno.EINVAL
       const error = await this.access.check(node, MAY_WRITE)
-      return error < 0 ? error : this.changeSize(node, size, undefined)
+      return error < 0 ? error : this.changes.size(node, size, undefined)
     })
-  }
-
-  async changeMode(node: Node, mode: number): Promise<number> {
-    const attributes = await this.#attributesFor(node)
-    if (typeof attributes === 'number') return attributes
-    const error = this.permission.checkOwner(attributes)
-    if (error < 0) return error
-    // a symbolic link has no mode of its own
-    if (node.isSymbolicLink) return -errno.EOPNOTSUPP
-    return this.#setattr(node, { mode: (this.permission.chmodMode(attributes, mode) & PERMISSIONS) | (attributes.mode & S_IFMT) }, undefined, false)
-  }
-
-  /** @param uid, gid −1 (or 2^32 − 1) for no change */
-  async changeOwner(node: Node, uid: number, gid: number): Promise<number> {
-    const attributes = await this.#attributesFor(node)
-    if (typeof attributes === 'number') return attributes
-    const [user, group] = [uid | 0, gid | 0]
-    const error = this.permission.checkChown(attributes, user, group)
-    if (error < 0) return error
-    return this.#setattr(node, { ...(user === -1 ? {} : { uid: uid >>> 0 }), ...(group === -1 ? {} : { gid: gid >>> 0 }) }, undefined, false)
-  }
-
-  async changeTimes(node: Node, times: Pick<Changes, 'atime' | 'mtime'>): Promise<number> {
-    const attributes = await this.#attributesFor(node)
-    if (typeof attributes === 'number') return attributes
-    const error = this.permission.checkOwner(attributes)
-    return error < 0 ? error : this.#setattr(node, times, undefined, false)
-  }
-
-  changeSize(node: Node, size: number, file: OpenFile | undefined): Promise<number> {
-    return this.#setattr(node, { size }, file, !this.permission.privileged)
-  }
-
-  /** Attributes for a decision on rights, which a privileged caller does not need fresh. */
-  #attributesFor(node: Node): Promise<Attributes | number> | Attributes {
-    return this.permission.privileged ? node.attributes : this.access.attributes(node)
-  }
-
-  async #setattr(node: Node, changes: Changes, file: OpenFile | undefined, killPrivileges: boolean): Promise<number> {
-    const attributes = this.access.setAttributes(node, await this.operations.setattr(node, changes, file, killPrivileges))
-    return typeof attributes === 'number' ? attributes : 0
   }
 
   /** Whether a name may be made in a directory, and is not there. @returns 0 or −errno */
@@ -175,28 +135,12 @@ export class Tree {
     return this.access.check(walk.directory, MAY_WRITE | MAY_EXEC)
   }
 
-  /** Takes in what made a name. */
-  async #made(walk: Walk, type: number, send: () => Promise<EntryReply | number>): Promise<number> {
-    const reply = await send()
-    const { directory, name } = walk
-    directory.changed()
-    if (typeof reply === 'number') {
-      this.table.expire(directory, name)
-      return reply
-    }
-    const node = this.access.accept(directory, name, reply, this.table.version)
-    if (node === undefined) return -errno.EIO
-    const wrong = typeOf(reply.attributes) !== type
-    node.drop()
-    return wrong ? -errno.EIO : 0
-  }
-
   mkdir(path: string, mode: number): Promise<number> {
     return this.#withParent(path, async walk => {
       const error = await this.#mayCreate(walk, true)
       if (error < 0) return error
       const umask = this.#umask()
-      return this.#made(walk, S_IFDIR, () => this.operations.mkdir(walk.directory, walk.name, mode & ~umask & 0o1777, umask))
+      return this.access.made(walk.directory, walk.name, S_IFDIR, () => this.operations.mkdir(walk.directory, walk.name, mode & ~umask & 0o1777, umask))
     })
   }
 
@@ -206,7 +150,7 @@ export class Tree {
       const error = await this.#mayCreate(walk, false)
       if (error < 0) return error
       const umask = this.#umask()
-      return this.#made(walk, mode & S_IFMT, () => this.operations.mknod(walk.directory, walk.name, mode & ~umask, rdev, umask))
+      return this.access.made(walk.directory, walk.name, mode & S_IFMT, () => this.operations.mknod(walk.directory, walk.name, mode & ~umask, rdev, umask))
     })
   }
 
@@ -215,7 +159,7 @@ export class Tree {
     if (Buffer.byteLength(target) > MAX_LINK_BYTES) return Promise.resolve(-errno.ENAMETOOLONG)
     return this.#withParent(path, async walk => {
       const error = await this.#mayCreate(walk, false)
-      return error < 0 ? error : this.#made(walk, S_IFLNK, () => this.operations.symlink(walk.directory, walk.name, target))
+      return error < 0 ? error : this.access.made(walk.directory, walk.name, S_IFLNK, () => this.operations.symlink(walk.directory, walk.name, target))
     })
   }
 
@@ -231,7 +175,7 @@ export class Tree {
       if (node.isDirectory) return -errno.EPERM
       const reply = await this.operations.link(node, walk.directory, walk.name)
       node.changed()
-      return this.#made(walk, typeOf(node.attributes), () => Promise.resolve(reply))
+      return this.access.made(walk.directory, walk.name, typeOf(node.attributes), () => Promise.resolve(reply))
     })
   }
 
@@ -315,113 +259,7 @@ export class Tree {
 
   /** open(2). @param flags O_* @param mode of a new file */
   open(path: string, flags: number, mode: number, signal?: AbortSignal): Promise<OpenFile | number> {
-    return this.#walking(async walk => {
-      if ((flags & TMPFILE_BIT) !== 0) return this.#openTemporary(walk, path, flags, mode)
-      if ((flags & O_CREAT) !== 0) return this.#openOrCreate(walk, path, flags, mode, signal)
-      const error = await walk.toNode(path, (flags & O_NOFOLLOW) === 0)
-      return error < 0 ? error : this.openNode(walk.node, flags, signal)
-    }, signal)
-  }
-
-  async #openOrCreate(walk: Walk, path: string, flags: number, mode: number, signal?: AbortSignal): Promise<OpenFile | number> {
-    let error = await walk.toParent(path)
-    if (error < 0) return error
-    for (;;) {
-      if (walk.last !== Last.NAME) return (flags & O_EXCL) !== 0 ? -errno.EEXIST : -errno.EISDIR
-      if (walk.slash) return -errno.EISDIR
-      const node = await walk.child(walk.name)
-      if (node === -errno.ENOENT) return this.#create(walk, flags, mode, signal)
-      if (typeof node === 'number') return node
-      if ((flags & O_EXCL) !== 0) {
-        node.drop()
-        return -errno.EEXIST
-      }
-      error = await walk.enter(node, (flags & O_NOFOLLOW) === 0)
-      if (error < 0) return error
-      if (error === 0) return walk.node.isDirectory ? -errno.EISDIR : this.openNode(walk.node, flags, signal)
-    }
-  }
-
-  async #create(walk: Walk, flags: number, mode: number, signal?: AbortSignal): Promise<OpenFile | number> {
-    const { directory, name } = walk
-    const error = await this.access.check(directory, MAY_WRITE | MAY_EXEC, signal)
-    if (error < 0) return error
-    const umask = this.#umask()
-    const fileMode = S_IFREG | (mode & ~umask & PERMISSIONS)
-    const reply = await this.operations.create(directory, name, flags & ~O_NOCTTY, fileMode, umask, (flags & O_TRUNC) !== 0 && !this.permission.privileged, signal)
-    if (reply === -errno.ENOSYS) return this.#createAndOpen(walk, flags, fileMode, umask, signal)
-    directory.changed()
-    if (typeof reply === 'number') {
-      this.table.expire(directory, name)
-      return reply
-    }
-    const node = this.access.accept(directory, name, reply.entry, this.table.version)
-    if (node === undefined) return -errno.EIO
-    const file = new OpenFile(this.operations, node, flags & ~NOT_FOR_DEVICE, reply.opened)
-    node.drop()
-    return file
-  }
-
-  /** For a device without CREATE. */
-  async #createAndOpen(walk: Walk, flags: number, mode: number, umask: number, signal?: AbortSignal): Promise<OpenFile | number> {
-    const error = await this.#made(walk, S_IFREG, () => this.operations.mknod(walk.directory, walk.name, mode, 0, umask))
-    if (error < 0) return error
-    const node = await walk.child(walk.name)
-    if (typeof node === 'number') return node
-    const file = await this.#openDevice(node, flags, signal)
-    node.drop()
-    return file
-  }
-
-  async #openTemporary(walk: Walk, path: string, flags: number, mode: number): Promise<OpenFile | number> {
-    if ((flags & O_ACCMODE) === O_RDONLY) return -errno.EINVAL
-    let error = await walk.toNode(path, true)
-    if (error < 0) return error
-    if (!walk.node.isDirectory) return -errno.ENOTDIR
-    error = await this.access.check(walk.node, MAY_WRITE | MAY_EXEC)
-    if (error < 0) return error
-    const umask = this.#umask()
-    const reply = await this.operations.tmpfile(walk.node, flags, S_IFREG | (mode & ~umask & PERMISSIONS), umask)
-    if (typeof reply === 'number') return reply
-    const node = this.table.take(reply.entry)
-    const file = new OpenFile(this.operations, node, flags & ~NOT_FOR_DEVICE, reply.opened)
-    node.drop()
-    return file
-  }
-
-  /** Opens what is there (may_open of Linux). */
-  async openNode(node: Node, flags: number, signal?: AbortSignal): Promise<OpenFile | number> {
-    const access = flags & O_ACCMODE
-    const writes = access !== O_RDONLY || (flags & O_TRUNC) !== 0
-    switch (typeOf(node.attributes)) {
-      case S_IFLNK: return -errno.ELOOP
-      case S_IFDIR:
-        if (writes) return -errno.EISDIR
-        break
-      case S_IFREG:
-        if ((flags & O_DIRECTORY) !== 0) return -errno.ENOTDIR
-        break
-      default:
-        // pipes, sockets and devices are not the device's to serve
-        return (flags & O_DIRECTORY) !== 0 ? -errno.ENOTDIR : -errno.ENXIO
-    }
-    const error = await this.access.check(node, (access === O_WRONLY ? 0 : MAY_READ) | (writes ? MAY_WRITE : 0), signal)
-    return error < 0 ? error : this.#openDevice(node, flags, signal)
-  }
-
-  async #openDevice(node: Node, flags: number, signal?: AbortSignal): Promise<OpenFile | number> {
-    const truncates = (flags & O_TRUNC) !== 0 && !node.isDirectory
-    const atomic = this.operations.session.has('ATOMIC_O_TRUNC')
-    const sent = flags & ~(atomic ? NOT_FOR_DEVICE : NOT_FOR_DEVICE | O_TRUNC)
-    const opened = await this.operations.open(node, sent, truncates && !this.permission.privileged, signal)
-    if (typeof opened === 'number') return opened
-    const file = new OpenFile(this.operations, node, flags & ~(NOT_FOR_DEVICE | O_TRUNC), opened)
-    if (!truncates) return file
-    node.changed()
-    const error = atomic ? 0 : await this.changeSize(node, 0, file)
-    if (error === 0) return file
-    file.drop()
-    return error
+    return this.#walking(walk => this.opener.path(walk, path, flags, mode, signal), signal)
   }
 
   /** Opens a directory for reading its entries. */

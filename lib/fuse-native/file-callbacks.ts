@@ -43,7 +43,7 @@ export function fileCallbacks({ tree, files, hidden }: Served): Record<FileOpera
     open(thread: LibfuseThread, path: string, flags: number) {
       const at = thread.path(path)
       const removed = hidden.find(at)
-      return openedAgain(thread, removed ? tree.openNode(removed, flags) : tree.open(at, flags, 0))
+      return openedAgain(thread, removed ? tree.opener.node(removed, flags) : tree.open(at, flags, 0))
     },
 
     // the addon passes no flags

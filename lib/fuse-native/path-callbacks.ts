@@ -34,10 +34,10 @@ export function pathCallbacks(served: Served): Record<PathOperation, Callback> {
       return 0
     },
 
-    truncate: (thread: LibfuseThread, path: string, low: number, high: number) => onNode(served, thread.path(path), node => tree.changeSize(node, number64(low, high), undefined)),
-    utimens: (thread: LibfuseThread, path: string) => onNode(served, thread.path(path), node => tree.changeTimes(node, thread.times)),
-    chown: (thread: LibfuseThread, path: string, uid: number, gid: number) => onNode(served, thread.path(path), node => tree.changeOwner(node, uid, gid)),
-    chmod: (thread: LibfuseThread, path: string, mode: number) => onNode(served, thread.path(path), node => tree.changeMode(node, mode)),
+    truncate: (thread: LibfuseThread, path: string, low: number, high: number) => onNode(served, thread.path(path), node => tree.changes.size(node, number64(low, high), undefined)),
+    utimens: (thread: LibfuseThread, path: string) => onNode(served, thread.path(path), node => tree.changes.times(node, thread.times)),
+    chown: (thread: LibfuseThread, path: string, uid: number, gid: number) => onNode(served, thread.path(path), node => tree.changes.owner(node, uid, gid)),
+    chmod: (thread: LibfuseThread, path: string, mode: number) => onNode(served, thread.path(path), node => tree.changes.mode(node, mode)),
 
     mknod: (thread: LibfuseThread, path: string, mode: number, rdev: number) => tree.mknod(thread.path(path), mode, rdev),
     mkdir: (thread: LibfuseThread, path: string, mode: number) => tree.mkdir(thread.path(path), mode),
