@@ -3,20 +3,21 @@
  * Paths are paths in the device's tree: absolute, or relative to its root.
  */
 import { EventEmitter } from 'node:events'
-import { posix } from 'node:path'
 import { constants as fsConstants, type BigIntStats, type Stats } from 'node:fs'
 import { randomInt } from 'node:crypto'
 import { errno } from '../errors.js'
 import type { InitAnswer } from '../fuse/init.js'
 import { encodeName, flagsOf, idOf, integerOf, modeOf, optionsOf, pathOf, timeOf, type EncodingOption, type Mode, type OpenFlags, type PathLike, type TimeLike } from './arguments.js'
-import { sizeOf, typeOf } from './attributes.js'
+import { copyFile } from './copy-file.js'
 import { copyTree, type CpOptions } from './copy-tree.js'
-import { Dir, entryType, join, type OpenReader } from './dir.js'
+import { Dir, type OpenReader } from './dir.js'
 import { DirectoryReader } from './directory-reader.js'
-import { Dirent } from './dirent.js'
+import type { Dirent } from './dirent.js'
 import { FileHandle, type FileData, type ReadFileOptions, type StatOptions, type WriteFileOptions } from './file-handle.js'
 import { FileIo } from './file-io.js'
 import { abortError, fsError, invalidType, invalidValue, unwrap } from './fs-error.js'
+import { listTree, type ReaddirOptions } from './list-tree.js'
+import { makePath } from './make-path.js'
 import { removeTree, type RmOptions } from './remove-tree.js'
 import { bigIntStatFsOf, bigIntStatsOf, statFsOf, statsOf, type StatFs } from './stats.js'
 import type { Session } from './session.js'
@@ -27,13 +28,6 @@ export interface MkdirOptions {
   /** Make the parents too, and take a directory that is there. */
   recursive?: boolean
   mode?: Mode
-}
-
-export interface ReaddirOptions {
-  encoding?: EncodingOption
-  withFileTypes?: boolean
-  recursive?: boolean
-  signal?: AbortSignal
 }
 
 export interface OpendirOptions {
@@ -72,8 +66,6 @@ interface Events {
 
 const TEMPORARY_CHARACTERS = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789'
 const TEMPORARY_TRIES = 100
-/** Most bytes that one copy is asked for. */
-const COPY_BYTES = 1 << 30
 let nextDevice = 0x10000
 
 export class ConnectedFs extends EventEmitter<Events> {
@@ -171,42 +163,7 @@ export class ConnectedFs extends EventEmitter<Events> {
     const from = pathOf(path, 'src')
     const to = pathOf(newPath, 'dest')
     integerOf(mode, 'mode', 0, 7)
-    unwrap(await this.#copyFile(from.text, to.text, mode), 'copyfile', from.shown, to.shown)
-  }
-
-  async #copyFile(from: string, to: string, mode: number): Promise<number> {
-    if ((mode & fsConstants.COPYFILE_FICLONE_FORCE) !== 0) return -errno.EOPNOTSUPP
-    const source = await this.#tree.open(from, fsConstants.O_RDONLY, 0)
-    if (typeof source === 'number') return source
-    const reads = new FileIo(this.#tree, source)
-    try {
-      const attributes = await this.#tree.access.attributes(source.node, source)
-      if (typeof attributes === 'number') return attributes
-      const exclusive = (mode & fsConstants.COPYFILE_EXCL) !== 0 ? fsConstants.O_EXCL : 0
-      const target = await this.#tree.open(to, fsConstants.O_WRONLY | fsConstants.O_CREAT | exclusive, attributes.mode & 0o7777)
-      if (typeof target === 'number') return target
-      const writes = new FileIo(this.#tree, target)
-      const error = target.node === source.node ? 0 : await this.#copyData(reads, writes, attributes.mode, sizeOf(attributes))
-      const failed = await writes.close() || error
-      // as libuv does: half a copy is none
-      if (failed < 0) await this.#tree.unlink(to)
-      return failed
-    } finally {
-      await reads.close()
-    }
-  }
-
-  async #copyData(reads: FileIo, writes: FileIo, mode: number, size: number): Promise<number> {
-    let error = await writes.truncate(0)
-    if (error === 0) error = await this.#tree.changes.mode(writes.file.node, mode & 0o7777)
-    if (error < 0) return error
-    if (reads.file.node.isDirectory) return -errno.EISDIR
-    for (let at = 0; at < size;) {
-      const copied = await reads.copyTo(writes, at, at, Math.min(size - at, COPY_BYTES))
-      if (copied <= 0) return copied
-      at += copied
-    }
-    return 0
+    unwrap(await copyFile(this.#tree, from.text, to.text, mode), 'copyfile', from.shown, to.shown)
   }
 
   /** Copies a file or a tree of them, within the device. */
@@ -285,34 +242,8 @@ export class ConnectedFs extends EventEmitter<Events> {
     const { recursive = false, mode } = typeof options === 'object' ? options ?? {} : { mode: options }
     if (typeof recursive !== 'boolean') throw invalidType('options.recursive', 'of type boolean', recursive)
     const bits = modeOf(mode, 'mode', 0o777)
-    if (recursive) return await this.#makePath(at.text, at.shown, bits)
+    if (recursive) return await makePath(this.#tree, at.text, at.shown, bits)
     unwrap(await this.#tree.mkdir(at.text, bits), 'mkdir', at.shown)
-  }
-
-  async #makePath(path: string, shown: string, mode: number): Promise<string | undefined> {
-    const missing: string[] = []
-    for (let at = path; ;) {
-      const error = await this.#tree.mkdir(at, mode)
-      if (error === -errno.ENOENT && /[^/]\/+[^/]/.test(at)) {
-        missing.unshift(at)
-        at = at.replace(/\/+[^/]+\/*$/, '') || '/'
-        continue
-      }
-      if (error < 0 && error !== -errno.EEXIST) throw fsError(error, 'mkdir', shown)
-      if (error < 0) {
-        const attributes = await this.#tree.stat(at, true)
-        if (typeof attributes === 'number') throw fsError(attributes, 'mkdir', shown)
-        if (typeOf(attributes) !== fsConstants.S_IFDIR) throw fsError(missing.length > 0 ? -errno.ENOTDIR : -errno.EEXIST, 'mkdir', shown)
-      }
-      let first = error === 0 ? at : undefined
-      for (const below of missing) {
-        const made = await this.#tree.mkdir(below, mode)
-        if (made < 0 && made !== -errno.EEXIST) throw fsError(made, 'mkdir', shown)
-        // EEXIST: somebody else has made it meanwhile
-        if (made === 0) first ??= below
-      }
-      return first === undefined || first.startsWith('/') ? first : posix.resolve('/', first)
-    }
   }
 
   async mkdtemp<E extends EncodingOption = 'utf8'>(prefix: string, options?: { encoding?: E } | E | null): Promise<Encoded<E>> {
@@ -369,42 +300,7 @@ export class ConnectedFs extends EventEmitter<Events> {
   readdir(path: PathLike, options?: (ReaddirOptions & { withFileTypes?: false }) | BufferEncoding | null): Promise<string[]>
   async readdir(path: PathLike, options?: ReaddirOptions | BufferEncoding | 'buffer' | null): Promise<(string | Buffer | Dirent)[]> {
     const at = pathOf(path)
-    const { encoding, withFileTypes = false, recursive = false, signal } = optionsOf<ReaddirOptions>(options as ReaddirOptions | string | null, {})
-    const found: (string | Buffer | Dirent)[] = []
-    for (let directories = ['']; directories.length > 0;) {
-      const next: string[] = []
-      for (const directory of directories) {
-        if (signal?.aborted) throw abortError(signal)
-        const full = directory === '' ? at.text : join(at.text, directory)
-        const shown = directory === '' ? at.shown : join(at.shown, directory)
-        const entries = unwrap(await this.#entries(full, recursive, signal), 'scandir', shown, undefined, signal)
-        for (const entry of entries) {
-          const relative = directory === '' ? entry.name : join(directory, entry.name)
-          const type = withFileTypes || recursive ? await entryType(this.#tree, full, entry) : 0
-          if (recursive && (type === fsConstants.S_IFDIR || (!withFileTypes && await this.#leadsToDirectory(full, entry.name, type)))) next.push(relative)
-          found.push(withFileTypes ? new Dirent(encodeName(entry.name, encoding), type, shown) : encodeName(relative, encoding))
-        }
-      }
-      directories = next
-    }
-    return found
-  }
-
-  /** Names alone do not tell links from directories: node:fs follows them then. */
-  async #leadsToDirectory(directory: string, name: string, type: number): Promise<boolean> {
-    if (type !== fsConstants.S_IFLNK) return false
-    const attributes = await this.#tree.stat(join(directory, name), true)
-    return typeof attributes !== 'number' && typeOf(attributes) === fsConstants.S_IFDIR
-  }
-
-  async #entries(path: string, plus: boolean, signal: AbortSignal | undefined): ReturnType<DirectoryReader['rest']> {
-    const file = await this.#tree.opendir(path)
-    if (typeof file === 'number') return file
-    try {
-      return await new DirectoryReader(this.#tree.access, file, plus).rest(signal)
-    } finally {
-      file.drop()
-    }
+    return await listTree(this.#tree, at.text, at.shown, optionsOf<ReaddirOptions>(options as ReaddirOptions | string | null, {}))
   }
 
   async readFile(path: PathLike | FileHandle, options: (ReadFileOptions & { encoding: BufferEncoding, flag?: OpenFlags }) | BufferEncoding): Promise<string>

@@ -8,6 +8,7 @@ import { entryAt } from './entry-reply.js'
 import type { EntryReply } from './node.js'
 import type { NodeAccess } from './node-access.js'
 import type { OpenFile } from './open-file.js'
+import type { Tree } from './tree.js'
 
 /** What the kernel asks for at least. */
 const READ_BYTES = 32768
@@ -74,6 +75,17 @@ export class DirectoryReader {
       if (entries.length === 0) return all
       for (const entry of entries) if (entry.name !== '.' && entry.name !== '..') all.push(entry)
     }
+  }
+}
+
+/** What is in a directory, without `.` and `..`. @param plus look every entry up, too @returns entries or −errno */
+export async function entriesOf(tree: Tree, path: string, plus: boolean, signal?: AbortSignal): Promise<DirectoryEntry[] | number> {
+  const file = await tree.opendir(path)
+  if (typeof file === 'number') return file
+  try {
+    return await new DirectoryReader(tree.access, file, plus).rest(signal)
+  } finally {
+    file.drop()
   }
 }
 

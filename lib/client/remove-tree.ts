@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { errno } from '../errors.js'
 import { S_IFDIR, typeOf } from './attributes.js'
 import { join } from './dir.js'
-import { DirectoryReader } from './directory-reader.js'
+import { entriesOf } from './directory-reader.js'
 import { fsError, systemError } from './fs-error.js'
 import type { Tree } from './tree.js'
 
@@ -44,14 +44,7 @@ async function remove(tree: Tree, path: string, shown: string, isDirectory: bool
 async function removeDirectory(tree: Tree, path: string, shown: string, options: RmOptions): Promise<number> {
   const error = await tree.rmdir(path)
   if (error !== -errno.ENOTEMPTY && error !== -errno.EEXIST) return error
-  const file = await tree.opendir(path)
-  if (typeof file === 'number') return file
-  let entries
-  try {
-    entries = await new DirectoryReader(tree.access, file, true).rest()
-  } finally {
-    file.drop()
-  }
+  const entries = await entriesOf(tree, path, true)
   if (typeof entries === 'number') return entries
   for (const { name, type } of entries) {
     const below = join(path, name)
