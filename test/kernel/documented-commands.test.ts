@@ -11,7 +11,7 @@ import { FS_TYPE } from '../../lib/mount/mountinfo.js'
 import { MountNamespace } from '../support/mount-namespace.js'
 import { BRIDGE, missing, noProgram, peerPath } from '../support/peers.js'
 import { Program, type Exit } from '../support/program.js'
-import { inScene } from '../support/scene.js'
+import { eventually, inScene } from '../support/scene.js'
 import { packageRoot } from '../support/vhost-user-session.js'
 
 const skip = missing('emulated') || noProgram('nsenter') || noProgram('unshare') || noProgram('bash')
@@ -54,10 +54,14 @@ class Place {
     return await this.namespace.try(['bash', '-c', command], this.#env)
   }
 
+  start(command: string): Program {
+    return new Program([...this.namespace.prefix, 'bash', '-c', `exec ${command}`], { env: this.#env })
+  }
+
   /** As README says it is started. */
   async startBackend(): Promise<void> {
     const command = /`(virtiofsd --socket-path=\/run\/vhost\.sock [^`]*)`/.exec(README)![1]!
-    this.#backend = new Program([...this.namespace.prefix, 'bash', '-c', `exec ${command}`], { env: this.#env })
+    this.#backend = this.start(command)
     while (!existsSync(this.namespace.path('/run/vhost.sock'))) {
       if (!this.#backend.alive) throw new Error(`${command}: ${this.#backend.stderr}`)
       await new Promise(resolve => setTimeout(resolve, 10))
@@ -128,9 +132,13 @@ async function runCommand(t: Test, place: Place, command: string): Promise<void>
 /** What goes on until Ctrl-C, on a mount of which something is asked meanwhile. */
 async function runUntilStopped(t: Test, place: Place, command: string): Promise<void> {
   if (!place.mounted().includes('/mnt/shared')) await place.bash('virtiofs-bridge /srv/shared /mnt/shared')
-  const ran = await place.bash(`timeout -s INT 3 ${command} & for i in $(seq 20); do cat /mnt/shared/nope 2>/dev/null; sleep 0.1; done; wait $!`)
-  t.match(ran.stdout, /LOOKUP +\/nope .* ENOENT/, command)
-  t.equal(ran.stderr, '')
+  const running = place.start(command)
+  const nope = place.namespace.path('/mnt/shared/nope')
+  t.ok(await eventually(() => !existsSync(nope) && /LOOKUP +\/nope .* ENOENT/.test(running.stdout)), command)
+  running.child.kill('SIGINT')
+  t.ok(await running.endsWithin(10_000), `${command}: ends`)
+  await running.kill()
+  t.equal(running.stderr, '')
 }
 
 t.test('commands of README', { skip }, async t => {
