@@ -1,7 +1,7 @@
 /** The process that mounts in the campaign of failing system calls (faults.ts): does what it is told, and says what it holds. */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { mount, type Mount } from '../../lib/index.js'
 import { parseMountOptions } from '../../lib/mount/options.js'
+import { held } from '../support/held.js'
 import { armFault, disarmFault, type FaultError, type FaultThreads } from '../support/sys-faults.js'
 
 export interface Fault {
@@ -26,21 +26,6 @@ let mounted: Mount | undefined
 function describe(error: unknown): HostAnswer {
   const { name, message, stack } = error as Error
   return { error: `${name}: ${message}`, stack: OWN_ERRORS.includes(name) ? undefined : stack }
-}
-
-/** Descriptors, mappings of memfds, threads and children of this process. */
-function held(): string[] {
-  const fds = readdirSync('/proc/self/fd').flatMap(fd => {
-    try {
-      return [readlinkSync(`/proc/self/fd/${fd}`).replace(/\d+/, '')]
-    } catch {
-      // that of this listing
-      return []
-    }
-  })
-  const memfds = readFileSync('/proc/self/maps', 'utf8').split('\n').filter(line => line.includes('memfd:')).length
-  const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim()
-  return [...fds.sort(), `${memfds} memfds`, `${readdirSync('/proc/self/task').length} threads`, `children: ${children}`]
 }
 
 async function obey(command: HostCommand): Promise<HostAnswer> {

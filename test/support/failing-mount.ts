@@ -7,9 +7,9 @@
  * second, as JSON. A process of its own, with no descriptors but those of the library.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { mount } from '../../lib/index.js'
 import { parseMountOptions } from '../../lib/mount/options.js'
+import { held } from './held.js'
 
 export interface Failure {
   message: string
@@ -27,21 +27,6 @@ async function attempt(): Promise<string> {
     return (error as Error).message
   }
   throw new Error('it did mount')
-}
-
-/** Descriptors, mappings of memfds, threads and children of this process. */
-function held(): string[] {
-  const fds = readdirSync('/proc/self/fd').flatMap(fd => {
-    try {
-      return [readlinkSync(`/proc/self/fd/${fd}`).replace(/\d+/, '')]
-    } catch {
-      // that of this listing
-      return []
-    }
-  })
-  const memfds = readFileSync('/proc/self/maps', 'utf8').split('\n').filter(line => line.includes('memfd:')).length
-  const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim()
-  return [...fds.sort(), `${memfds} memfds`, `${readdirSync('/proc/self/task').length} threads`, `children: ${children}`]
 }
 
 const SETTLE_MS = 100
