@@ -1,11 +1,12 @@
 /** One served file system, and what its requests need: beginning and end of a session, lookups, callers. */
-import { FUSE_EXT_GROUPS, FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION, FUSE_ROOT_ID, FuseEntryOut, FuseExtHeader, FuseInitIn, FuseInitOut, FuseSuppGroups, type InitFlag } from '../fuse/abi.js'
+import { FUSE_EXT_GROUPS, FUSE_KERNEL_VERSION, FUSE_ROOT_ID, FuseEntryOut, FuseExtHeader, FuseInitIn, FuseInitOut, FuseSuppGroups, type InitFlag } from '../fuse/abi.js'
 import { initFlagNames, initFlagWords } from '../fuse/init.js'
 import { getU64 } from '../wire/u64.js'
 import type { FileSystem } from './file-system.js'
 import type { Answer, Caller, Entry, Timeouts } from './file-system-values.js'
 import { FuseError } from './fuse-error.js'
 import type { DeviceRequest } from './handlers.js'
+import { writeFlagsAndLimits, writeVersion } from './init-reply.js'
 import { IovecBuffers } from './iovec-buffers.js'
 import { LookupCounts } from './lookup-counts.js'
 import type { InterruptSignals } from './interrupt-signals.js'
@@ -14,9 +15,6 @@ import { RequestText } from './request-text.js'
 
 /** The oldest kernel served; virtio-fs came with 7.31. */
 const OLDEST_MINOR = 31
-const MAX_WRITE = 1 << 20
-const MAX_PAGES = 256
-const MAX_BACKGROUND = 0xffff
 
 /** Always answered when offered: they ask nothing of the file system. */
 const ALWAYS: readonly InitFlag[] = [
@@ -59,26 +57,11 @@ export class ServedSession {
 
   /** The reply to INIT. @returns its size */
   begun(request: DeviceRequest): number {
-    const { args, argsAt, argsBytes, reply, replyAt } = request
-    const major = args.getUint32(argsAt + FuseInitIn.major, true)
-    const minor = args.getUint32(argsAt + FuseInitIn.minor, true)
-    for (let i = 0; i < FuseInitOut.SIZE; i += 4) reply.setUint32(replyAt + i, 0, true)
-    reply.setUint32(replyAt + FuseInitOut.major, FUSE_KERNEL_VERSION, true)
-    reply.setUint32(replyAt + FuseInitOut.minor, FUSE_KERNEL_MINOR_VERSION, true)
-    if (major > FUSE_KERNEL_VERSION) return FuseInitOut.SIZE
-    reply.setUint32(replyAt + FuseInitOut.minor, Math.min(minor, FUSE_KERNEL_MINOR_VERSION), true)
-
-    const offered = offeredFlags(args, argsAt, argsBytes)
+    if (!writeVersion(request)) return FuseInitOut.SIZE
+    const offered = offeredFlags(request.args, request.argsAt, request.argsBytes)
     this.timeouts = this.fs.timeouts
     const [low, high] = initFlagWords([...ALWAYS, ...this.fs.flags].filter(flag => offered.includes(flag)))
-    reply.setUint32(replyAt + FuseInitOut.max_readahead, args.getUint32(argsAt + FuseInitIn.max_readahead, true), true)
-    reply.setUint32(replyAt + FuseInitOut.flags, low, true)
-    reply.setUint32(replyAt + FuseInitOut.flags2, high, true)
-    reply.setUint16(replyAt + FuseInitOut.max_background, MAX_BACKGROUND, true)
-    reply.setUint16(replyAt + FuseInitOut.congestion_threshold, Math.floor(MAX_BACKGROUND / 4) * 3, true)
-    reply.setUint32(replyAt + FuseInitOut.max_write, MAX_WRITE, true)
-    reply.setUint32(replyAt + FuseInitOut.time_gran, 1, true)
-    reply.setUint16(replyAt + FuseInitOut.max_pages, MAX_PAGES, true)
+    writeFlagsAndLimits(request, low, high)
     return FuseInitOut.SIZE
   }
 

@@ -1,16 +1,14 @@
 /** INIT and DESTROY: what is negotiated with the kernel, and the end of a session. */
 import { errno } from '../../errors.js'
-import { FUSE_INIT_FLAGS, FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION, FuseInitIn, FuseInitOut, type InitFlag } from '../../fuse/abi.js'
+import { FUSE_INIT_FLAGS, FUSE_KERNEL_VERSION, FuseInitIn, FuseInitOut, type InitFlag } from '../../fuse/abi.js'
 import type { DeviceRequest } from '../handlers.js'
+import { writeFlagsAndLimits, writeVersion } from '../init-reply.js'
 import { Head, Negotiated } from './layout.js'
 import type { PassthroughOptions } from './options.js'
 import type { Volume } from './volume.js'
 
 /** The oldest kernel served; virtio-fs came with 7.31, virtiofsd takes 7.27. */
 const OLDEST_MINOR = 27
-const MAX_WRITE = 1 << 20
-const MAX_PAGES = 256
-const MAX_BACKGROUND = 0xffff
 /** Backing files may lie on no stacked file system; so overlayfs still fits on top of the mount. */
 const STACK_DEPTH = 1
 /** fuse_init_in of kernels without INIT_EXT ends before flags2. */
@@ -47,14 +45,7 @@ export function init(volume: Volume, request: DeviceRequest): number {
   const minor = args.getUint32(argsAt + FuseInitIn.minor, true)
   if (major < FUSE_KERNEL_VERSION) return -errno.EPROTO
   if (request.replyBytes < FuseInitOut.SIZE) return -errno.EINVAL
-  for (let i = 0; i < FuseInitOut.SIZE; i += 4) reply.setUint32(replyAt + i, 0, true)
-  reply.setUint32(replyAt + FuseInitOut.major, FUSE_KERNEL_VERSION, true)
-  reply.setUint32(replyAt + FuseInitOut.minor, Math.min(minor, FUSE_KERNEL_MINOR_VERSION), true)
-  // a newer major version: the kernel sees ours and sends INIT again
-  if (major > FUSE_KERNEL_VERSION) {
-    reply.setUint32(replyAt + FuseInitOut.minor, FUSE_KERNEL_MINOR_VERSION, true)
-    return FuseInitOut.SIZE
-  }
+  if (!writeVersion(request)) return FuseInitOut.SIZE
   if (minor < OLDEST_MINOR) return -errno.EPROTO
 
   let offered = BigInt(args.getUint32(argsAt + FuseInitIn.flags, true))
@@ -84,14 +75,7 @@ export function init(volume: Volume, request: DeviceRequest): number {
   }
   Atomics.store(volume.words, Head.NEGOTIATED, negotiated)
 
-  reply.setUint32(replyAt + FuseInitOut.max_readahead, args.getUint32(argsAt + FuseInitIn.max_readahead, true), true)
-  reply.setUint32(replyAt + FuseInitOut.flags, Number(answer & 0xffff_ffffn), true)
-  reply.setUint32(replyAt + FuseInitOut.flags2, Number(answer >> 32n), true)
-  reply.setUint16(replyAt + FuseInitOut.max_background, MAX_BACKGROUND, true)
-  reply.setUint16(replyAt + FuseInitOut.congestion_threshold, Math.floor(MAX_BACKGROUND / 4) * 3, true)
-  reply.setUint32(replyAt + FuseInitOut.max_write, MAX_WRITE, true)
-  reply.setUint32(replyAt + FuseInitOut.time_gran, 1, true)
-  reply.setUint16(replyAt + FuseInitOut.max_pages, MAX_PAGES, true)
+  writeFlagsAndLimits(request, Number(answer & 0xffff_ffffn), Number(answer >> 32n))
   return FuseInitOut.SIZE
 }
 
