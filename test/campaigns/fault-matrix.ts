@@ -45,6 +45,8 @@ export interface Verdict {
 
 const STEP_MS = 60_000
 const SETTLE_MS = 3000
+/** So often the same, 50 ms apart, is what it holds. */
+const REST_READINGS = 6
 
 /** A process that mounts, and a place for it. */
 export class FaultBench {
@@ -87,14 +89,27 @@ export class FaultBench {
     this.#host.stderr!.setEncoding('utf8').on('data', (text: string) => { this.#said += text })
     // twice: the first mounts start threads of Node that stay
     for (let i = 0; i < 2; i++) await this.#cycleOf({ name: 'none', threads: 'main', n: 1, error: EIO }, true)
-    this.#held = await this.#settled(await this.#heldNow())
+    this.#held = await this.#atRest()
   }
 
   async #heldNow(): Promise<string[]> {
     return (await this.#ask({ type: 'held' }))?.held ?? ['no answer']
   }
 
-  /** What it holds once that no longer changes, or is what is expected. */
+  /** What it holds when nothing is mounted any more, and threads that end have ended. */
+  async #atRest(): Promise<string[]> {
+    const endMs = performance.now() + SETTLE_MS
+    let held = await this.#heldNow()
+    for (let same = 0; same < REST_READINGS && performance.now() < endMs;) {
+      await sleep(50)
+      const now = await this.#heldNow()
+      same = now.includes('0 memfds') && now.join() === held.join() ? same + 1 : 0
+      held = now
+    }
+    return held
+  }
+
+  /** What it holds once that is what is expected, or after all the time there is. */
   async #settled(expected: string[]): Promise<string[]> {
     const endMs = performance.now() + SETTLE_MS
     let held = await this.#heldNow()
