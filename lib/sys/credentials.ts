@@ -107,6 +107,11 @@ export class Capabilities {
     return this.#store(effective & ~(1 << capability)) === 0
   }
 
+  /** After `drop`, with nothing changed in between: puts it back. */
+  restore(capability: number): boolean {
+    return this.#store(this.#memory.view.getUint32(HEADER_BYTES, true) | 1 << capability) === 0
+  }
+
   /** Puts one of the permitted set back into the effective set. */
   raise(capability: number): boolean {
     if (this.#load() < 0) return false

@@ -36,7 +36,10 @@ export const AT_SYMLINK_FOLLOW = 0x400
 export const AT_NO_AUTOMOUNT = 0x800
 export const AT_EMPTY_PATH = 0x1000
 
+export const STATX_TYPE = 0x1
+export const STATX_MODE = 0x2
 export const STATX_NLINK = 0x4
+export const STATX_GID = 0x10
 export const STATX_SIZE = 0x200
 export const STATX_BLOCKS = 0x400
 export const STATX_BASIC_STATS = 0x7ff

@@ -7,7 +7,7 @@
  */
 import { SeededRandom } from '../support/seeded-random.js'
 import type { Group, Op, Operation } from './operation.js'
-import { exclusions, isMemberOnly } from './rules.js'
+import { exclusions } from './rules.js'
 import { SLOTS } from './side.js'
 
 export type Backing = 'tmpfs' | 'ext4'
@@ -153,7 +153,6 @@ export class Generator extends SeededRandom {
   mode(): number {
     let mode = this.#anyMode()
     if (!this.groups.has('privileges')) mode &= ~0o6000
-    if (this.groups.has('users') && isMemberOnly(mode)) mode &= ~0o2000
     return mode
   }
 

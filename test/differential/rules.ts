@@ -62,14 +62,6 @@ export const exclusions: readonly { group: Group, without: readonly Group[], rea
   { group: 'mmap', without: ['seek'], reason: 'a page that a mapping has touched is data for tmpfs; through a mount only the mount\'s own page is' },
 ]
 
-/**
- * Modes that are not set while several users act: sgid without execution by the group stays with a
- * write by a member of the group, and a WRITE does not say the supplementary groups of its caller.
- */
-export function isMemberOnly(mode: number): boolean {
-  return (mode & 0o2010) === 0o2000
-}
-
 /** What virtiofsd is not asked for: operations, groups of them, and what generators look for by these names. */
 export const virtiofsdLacks: Readonly<Record<string, string>> = {
   tmpfile: 'it does not answer TMPFILE',

@@ -23,7 +23,7 @@ const options = { skip: noKernel() }
 
 /** What these file systems cannot do, by how the name of a check begins, and why. */
 const EXCEPTIONS: Record<string, string> = {
-  'suid-clearing: sgid without group x': 'left to the kernel, which asks for sgid to go only where it means setgid (fs/fuse/dir.c fuse_setattr)',
+  'suid-clearing: sgid without group x goes': 'left to the kernel, which asks for sgid to go only where it means setgid (fs/fuse/dir.c fuse_setattr)',
 }
 
 async function withServed(t: Test, source: ServedDevice, body: (dir: string, mounted: Mount, faults: FaultControl) => Promise<void>, timeout = 10): Promise<void> {

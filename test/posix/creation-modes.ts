@@ -1,9 +1,9 @@
 /** umask(2), set-group-ID directories, and the suid and sgid bits that writing and chown take away. */
 import assert from 'node:assert/strict'
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, renameSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Sys } from '../support/posix-sys.js'
-import { fails, group, hasMode, marks, stat, touch } from './check.js'
+import { fails, group, hasMode, marks, modeOf, stat, touch } from './check.js'
 
 function withUmask(sys: Sys, mask: number, use: () => void): void {
   const before = sys.umask(mask)
@@ -136,6 +136,19 @@ function program(dir: string, sys: Sys, mode = 0o6777): string {
   return path
 }
 
+/** Changes of a file's data, by name. */
+function changes(sys: Sys): [string, (path: string) => void][] {
+  const on = (flags: number, change: (fd: number) => void) => (path: string): void => { sys.withFd(sys.open(path, flags), change) }
+  return [
+    ['write', on(sys.O_WRONLY, fd => { sys.write(fd, 'x') })],
+    ['ftruncate', on(sys.O_WRONLY, fd => { sys.ftruncate(fd, 1) })],
+    ['truncate', path => { sys.truncate(path, 1) }],
+    ['O_TRUNC', on(sys.O_WRONLY | sys.O_TRUNC, () => {})],
+    ['fallocate', on(sys.O_WRONLY, fd => { sys.fallocate(fd, 0, 0, 8192) })],
+    ['copy_file_range', on(sys.O_RDWR, fd => { sys.copyFileRange(fd, 0, fd, 4096, 7) })],
+  ]
+}
+
 export const suidClearing = group('suid-clearing', [
   {
     name: 'a write by another user takes suid and sgid away',
@@ -241,21 +254,56 @@ export const suidClearing = group('suid-clearing', [
     },
   },
   {
-    name: 'sgid without group x goes with a write by who is not in the group',
+    name: 'sgid without group x goes with a change by who is not in the group',
     cites: 'fs/attr.c setattr_should_drop_sgid',
+    needs: ['fallocate'],
     run(dir, sys) {
-      const path = program(dir, sys, 0o2767)
-      sys.as(sys.bob, () => { sys.withFd(sys.open(path, sys.O_WRONLY), fd => { sys.write(fd, 'x') }) })
-      hasMode(path, 0o767)
+      for (const [name, change] of changes(sys)) {
+        const path = program(dir, sys, 0o6767)
+        sys.as(sys.bob, () => { change(path) })
+        assert.equal(modeOf(path).toString(8), '767', name)
+        unlinkSync(path)
+      }
     },
   },
   {
-    name: 'and stays with a write by who is',
-    cites: 'fs/attr.c setattr_should_drop_sgid; include/uapi/linux/fuse.h, FUSE_HANDLE_KILLPRIV_V2',
+    name: 'sgid without group x goes where the group is root\'s, too',
+    cites: 'fs/attr.c setattr_should_drop_sgid',
+    needs: ['fallocate'],
+    run(dir, sys) {
+      for (const [name, change] of changes(sys)) {
+        const path = program(dir, sys, 0o2767)
+        sys.chown(path, -1, 0)
+        sys.as(sys.bob, () => { change(path) })
+        assert.equal(modeOf(path).toString(8), '767', name)
+        unlinkSync(path)
+      }
+    },
+  },
+  {
+    name: 'sgid without group x stays with a change by a member, by gid or by a supplementary group',
+    cites: 'fs/attr.c setattr_should_drop_sgid',
+    needs: ['fallocate'],
+    run(dir, sys) {
+      for (const member of [{ ...sys.bob, gid: sys.alice.gid }, { ...sys.bob, groups: [sys.STAFF, sys.alice.gid] }]) {
+        for (const [name, change] of changes(sys)) {
+          const path = program(dir, sys, 0o2767)
+          sys.as(member, () => { change(path) })
+          assert.equal(modeOf(path).toString(8), '2767', `${name} of ${JSON.stringify(member)}`)
+          unlinkSync(path)
+        }
+      }
+    },
+  },
+  {
+    name: 'sgid without group x goes when an owner who is not in the group gives the file to another',
+    cites: 'fs/open.c chown_common; fs/attr.c setattr_should_drop_sgid',
     run(dir, sys) {
       const path = program(dir, sys, 0o2767)
-      sys.as({ ...sys.bob, groups: [sys.alice.gid] }, () => { sys.withFd(sys.open(path, sys.O_WRONLY), fd => { sys.write(fd, 'x') }) })
-      hasMode(path, 0o2767)
+      sys.chown(path, -1, sys.STAFF)
+      sys.chmodat(path, 0o2767)
+      sys.as(sys.alice, () => { sys.chown(path, -1, sys.alice.gid) })
+      hasMode(path, 0o767)
     },
   },
   {

@@ -61,6 +61,7 @@ export class FuseClient {
   readonly #request: DeviceRequest
   uid = 0
   gid = 0
+  pid = process.pid
   mayBlock = true
   /** Sent as FUSE_EXT_GROUPS when set. */
   groups: number[] | undefined
@@ -72,7 +73,7 @@ export class FuseClient {
     this.#memory = viewRegion(this.#address, BYTES)
     const { view } = this.#memory
     this.#request = {
-      opcode: 0, lengthBytes: 0, uniqueLow: 0, uniqueHigh: 0, nodeid: 0, uid: 0, gid: 0, mayBlock: true, pid: process.pid, extensionBytes: 0,
+      opcode: 0, lengthBytes: 0, uniqueLow: 0, uniqueHigh: 0, nodeid: 0, uid: 0, gid: 0, mayBlock: true, pid: 0, extensionBytes: 0,
       args: view, argsAt: 0, argsAddress: this.#address, argsBytes: 0,
       payloadIov: this.#address + IOV_AT, payloadIovCount: 0, payloadBytes: 0,
       reply: view, replyAt: REPLY_AT, replyAddress: this.#address + REPLY_AT, replyBytes: 0, replyIov: this.#address + IOV_AT + 64, replyIovCount: 1,
@@ -112,6 +113,7 @@ export class FuseClient {
     r.nodeid = Number(nodeid)
     r.uid = this.uid
     r.gid = this.gid
+    r.pid = this.pid
     r.mayBlock = this.mayBlock
     r.argsBytes = all.length
     r.lengthBytes = abi.FuseInHeader.SIZE + all.length

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { chmodSync, chownSync, mkdirSync, statSync, writeFileSync, lstatSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -8,6 +10,19 @@ import { O_RDWR, O_TRUNC } from '../../lib/sys/file.js'
 import { serve } from '../support/passthrough-fixture.js'
 
 const ROOT = 1n
+/** A process with these ids and one supplementary group. */
+async function as(uid: number, gid: number, group: number): Promise<{ pid: number, end: () => Promise<unknown> }> {
+  const child = spawn(process.execPath, ['-e', `process.setgroups([${group}]); process.setgid(${gid}); process.setuid(${uid}); process.stdout.write('.'); setInterval(() => {}, 60000)`])
+  await once(child.stdout, 'data')
+  return {
+    pid: child.pid!,
+    end: async () => {
+      child.kill('SIGKILL')
+      return await once(child, 'exit')
+    },
+  }
+}
+
 const ALL = (1n << 42n) - 1n & ~(1n << 31n)
 
 t.test('as the caller', { skip: process.getuid!() !== 0 && 'needs root' }, async t => {
@@ -120,6 +135,35 @@ t.test('as the caller', { skip: process.getuid!() !== 0 && 'needs root' }, async
     fresh()
     c.write(nodeid, fh, 0n, Buffer.from('y'))
     t.equal(bits(), 0o6000, 'CAP_FSETID is back')
+  })
+
+  t.test('who is in the group of a file', async t => {
+    const file = path('members')
+    const changed = (gid: number, pid: number): number => {
+      writeFileSync(file, 'x')
+      chownSync(file, 0, 3000)
+      chmodSync(file, 0o2767)
+      c.uid = 1001
+      c.gid = gid
+      c.pid = pid
+      const { nodeid } = c.lookup(ROOT, 'members')
+      const { fh } = c.open(nodeid, O_RDWR)
+      c.write(nodeid, fh, 0n, Buffer.from('y'), 0, FUSE_WRITE_KILL_SUIDGID)
+      c.release(nodeid, fh)
+      c.pid = process.pid
+      return statSync(file).mode & 0o2000
+    }
+    const member = await as(1001, 1002, 3000)
+    const stranger = await as(1001, 1002, 3001)
+    const other = await as(1003, 1002, 3000)
+    t.equal(changed(3000, 0), 0o2000, 'by its gid')
+    t.equal(changed(1002, member.pid), 0o2000, 'by a supplementary group')
+    t.equal(changed(1002, stranger.pid), 0)
+    t.equal(changed(1002, other.pid), 0, 'a process of another user is not the caller')
+    t.equal(changed(1002, 0), 0, 'a caller of another host')
+    t.equal(changed(1002, 0x7fff_fff0), 0, 'a process that is not there')
+    for (const { end } of [member, stranger, other]) await end()
+    t.equal(changed(1002, member.pid), 0, 'one that has ended')
   })
 
   t.test('umask', async t => {

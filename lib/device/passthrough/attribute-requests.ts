@@ -15,6 +15,7 @@ import { writeAttrOut } from './attributes.js'
 import { FILE } from './handle-table.js'
 import { NO_ID, type IdMap } from './id-map.js'
 import { Negotiated } from './layout.js'
+import { dropPrivileges, dropUnlessRoot } from './privileges.js'
 import { BLOCK_BYTES, type Space } from './space.js'
 import type { Volume } from './volume.js'
 
@@ -81,7 +82,9 @@ function applyAttributes(volume: Volume, request: DeviceRequest, valid: number, 
   }
   // nothing to set is chown(2) with no ids, or the kernel taking privileges away: both clear suid and sgid bits
   if ((valid & (FATTR_UID | FATTR_GID)) !== 0 || (valid & ~NOTHING) === 0) {
+    const kill = dropUnlessRoot(volume, request, fd)
     const failed = fchownat(fd, volume.empty, uid, gid, AT_EMPTY_PATH)
+    if (kill) volume.caller.restoreFsetid()
     if (failed < 0) return failed
   }
   if ((valid & FATTR_MODE) !== 0) {
@@ -101,10 +104,9 @@ function applySize(volume: Volume, request: DeviceRequest, valid: number, index:
   const { args, argsAt } = request
   const type = volume.inodes.type(index)
   if (type !== S_IFREG) return type === S_IFDIR ? -errno.EISDIR : -errno.EINVAL
-  const kill = (valid & FATTR_KILL_SUIDGID) !== 0
   const size = wide(args.getUint32(argsAt + FuseSetattrIn.size, true), args.getUint32(argsAt + FuseSetattrIn.size + 4, true))
   if (!opened) volume.procPath.set(fd)
-  if (kill) volume.caller.dropFsetid()
+  const kill = (valid & FATTR_KILL_SUIDGID) !== 0 && dropPrivileges(volume, request, fd)
   // only ftruncate marks times when the size stays
   const failed = opened ? ftruncate(fd, size) : truncate(volume.procPath.address, size)
   if (kill) volume.caller.restoreFsetid()

@@ -15,6 +15,8 @@ import { NO_ID, type Ids } from './id-map.js'
 /** The kernel sends one group; more than this is refused. */
 const GROUP_ROOM = 32
 const SAVED_GROUP_ROOM = 256
+/** A group that is not root's. */
+const NOBODY = 65534
 
 export class Caller {
   readonly #capabilities = new Capabilities()
@@ -29,6 +31,7 @@ export class Caller {
   #switched = false
   #groupsSet = false
   #fsetidDropped = false
+  #groupSwitched = false
   readonly #ids: Ids | undefined
 
   /**
@@ -128,13 +131,21 @@ export class Caller {
     }
   }
 
-  /** Until `restoreFsetid` the kernel clears suid and sgid bits of what this thread writes. */
-  dropFsetid(): void {
+  /**
+   * Until `restoreFsetid` the kernel clears suid and sgid bits of what this thread changes.
+   * @param group that the thread is to be in, or not to be in: that of a file whose sgid bit depends on it
+   */
+  dropFsetid(group = NO_ID, member = false): void {
     this.#fsetidDropped = this.#capabilities.drop(CAP_FSETID)
+    if (!this.#canSwitch || group === NO_ID || member === (group === this.#ownGid)) return
+    setfsgid(member ? group : NOBODY)
+    this.#groupSwitched = true
   }
 
   restoreFsetid(): void {
-    if (this.#fsetidDropped) this.#capabilities.raise(CAP_FSETID)
+    if (this.#groupSwitched) setfsgid(this.#ownGid)
+    this.#groupSwitched = false
+    if (this.#fsetidDropped) this.#capabilities.restore(CAP_FSETID)
     this.#fsetidDropped = false
   }
 }

@@ -8,6 +8,7 @@ import { close } from '../../sys/io.js'
 import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
 import { settleSpace } from './file-ranges.js'
 import { DIRECTORY, FILE, HandleFlag } from './handle-table.js'
+import { dropPrivileges } from './privileges.js'
 import type { Volume } from './volume.js'
 
 export function read(volume: Volume, request: DeviceRequest): number {
@@ -58,7 +59,7 @@ export function write(volume: Volume, request: DeviceRequest): number {
   const admitted = volume.space === undefined ? 0 : append ? volume.space.admit(request.payloadBytes) : volume.space.admitRange(fd, offset, request.payloadBytes)
   let done = admitted
   if (admitted >= 0) {
-    if (kill) volume.caller.dropFsetid()
+    if (kill) dropPrivileges(volume, request, fd)
     done = pwritev2(fd, request.payloadIov, request.payloadIovCount, offset, append ? RWF_APPEND : 0)
     if (kill) volume.caller.restoreFsetid()
     settleSpace(volume, request.nodeid, fd, admitted)

@@ -4,18 +4,8 @@ import { copyFileRange, fallocate, lseek, wide } from '../../sys/file.js'
 import { getU64, setU64 } from '../../wire/u64.js'
 import type { DeviceRequest } from '../handlers.js'
 import { FILE } from './handle-table.js'
-import { NO_ID } from './id-map.js'
-import { Negotiated } from './layout.js'
+import { dropUnlessRoot } from './privileges.js'
 import type { Volume } from './volume.js'
-
-/**
- * Whether suid and sgid bits must go for a change of data that comes without a flag for it. The
- * kernel left that to us (HANDLE_KILLPRIV_V2), and only root may keep them. A kernel that maps ids
- * does not say who it is (NO_ID), and sends a SETATTR for it.
- */
-function mustKill(volume: Volume, { uid }: DeviceRequest): boolean {
-  return uid !== 0 && uid !== NO_ID && volume.negotiated(Negotiated.KILLPRIV_V2)
-}
 
 /** With `max_size`, after a change of a file: counts it. @param admitted see Space.settle */
 export function settleSpace(volume: Volume, nodeid: number, fd: number, admitted: number): void {
@@ -41,8 +31,7 @@ export function fallocateFile(volume: Volume, request: DeviceRequest): number {
   const admitted = volume.space === undefined || (mode & FALLOC_FL_PUNCH_HOLE) !== 0 ? 0 : volume.space.admitRange(fd, offset, length)
   let done = admitted
   if (admitted >= 0) {
-    const kill = mustKill(volume, request)
-    if (kill) volume.caller.dropFsetid()
+    const kill = dropUnlessRoot(volume, request, fd)
     done = fallocate(fd, mode, offset, length)
     if (kill) volume.caller.restoreFsetid()
     settleSpace(volume, request.nodeid, fd, admitted)
@@ -91,8 +80,7 @@ function copy(volume: Volume, request: DeviceRequest, mostBytes: number): number
   }
   if (done >= 0) {
     const admitted = done
-    const kill = mustKill(volume, request)
-    if (kill) volume.caller.dropFsetid()
+    const kill = dropUnlessRoot(volume, request, toFd)
     done = copyFileRange(volume.handles.fd(from), small.address, toFd, small.address + 8, length, args.getUint32(argsAt + FuseCopyFileRangeIn.flags, true))
     if (kill) volume.caller.restoreFsetid()
     settleSpace(volume, getU64(args, argsAt + FuseCopyFileRangeIn.nodeid_out), toFd, admitted)

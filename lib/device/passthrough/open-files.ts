@@ -18,6 +18,7 @@ import { Negotiated } from './layout.js'
 import { MountKind } from './mount-table.js'
 import { enterCaller, leaveCaller, readNewName } from './making.js'
 import { pinDirectory, replyEntry } from './namespace.js'
+import { dropPrivileges } from './privileges.js'
 import type { Volume } from './volume.js'
 
 /** Flags of a request that are passed on; O_NOATIME, O_NOFOLLOW, O_PATH and the like are not. */
@@ -73,14 +74,13 @@ function replyOpen(volume: Volume, request: DeviceRequest, at: number, fd: numbe
 }
 
 /** Opens a pinned inode as a file; what is not a regular file has no business here. */
-function openFile(volume: Volume, index: number, asked: number, killPrivileges: boolean): number {
+function openFile(volume: Volume, request: DeviceRequest, index: number, asked: number, killPrivileges: boolean): number {
   const type = volume.inodes.type(index)
   if (type === S_IFDIR) return -errno.EISDIR
   if (type === S_IFLNK) return -errno.ELOOP
   if (type !== S_IFREG) return -errno.ENXIO
   if (volume.options.readonly && ((asked & O_ACCMODE) !== O_RDONLY || (asked & O_TRUNC) !== 0)) return -errno.EROFS
-  const kill = killPrivileges && (asked & O_TRUNC) !== 0
-  if (kill) volume.caller.dropFsetid()
+  const kill = killPrivileges && (asked & O_TRUNC) !== 0 && dropPrivileges(volume, request, volume.fd(index))
   const fd = volume.open(index, openFlags(volume, asked))
   if (volume.space !== undefined && fd >= 0 && (asked & O_TRUNC) !== 0) volume.space.settle(index, fd, 0)
   if (kill) volume.caller.restoreFsetid()
@@ -93,7 +93,7 @@ export function open(volume: Volume, request: DeviceRequest): number {
   const kill = (args.getUint32(argsAt + FuseOpenIn.open_flags, true) & FUSE_OPEN_KILL_SUIDGID) !== 0
   const index = volume.inodes.pin(nodeid)
   if (index < 0) return index
-  const fd = openFile(volume, index, flags, kill)
+  const fd = openFile(volume, request, index, flags, kill)
   const done = fd < 0 ? fd : replyOpen(volume, request, request.replyAt, fd, index, flags)
   volume.inodes.unpin(index)
   return done
@@ -166,7 +166,7 @@ function createIn(volume: Volume, request: DeviceRequest, dirFd: number, flags: 
   const index = volume.lookup(request.nodeid, dirFd, volume.name.memory)
   if (index < 0) return index === -errno.ENOENT && volume.options.readonly ? -errno.EROFS : index
   volume.inodes.pinIndex(index)
-  fd = openFile(volume, index, flags, kill)
+  fd = openFile(volume, request, index, flags, kill)
   // opening may have used `stat`, and O_TRUNC has changed the file
   const failed = fd < 0 ? fd : volume.statFd(fd)
   const done = failed < 0 ? failed : replyCreated(volume, request, index, fd, flags)

@@ -54,6 +54,8 @@ export class Volume {
   readonly ids: Ids | undefined
   /** What the last statx of this worker said. */
   readonly stat = new StatBuffer()
+  /** What a statx for the sake of suid and sgid bits said. */
+  readonly privileges = new StatBuffer()
   readonly name = new NameBuffer()
   readonly newName = new NameBuffer()
   readonly path: NameBuffer = pathBuffer()
