@@ -118,7 +118,8 @@ export class LiveTag {
     if (this.#released) return
     this.#released = true
     try {
-      unlinkSync(this.#path)
+      // who cleans up such directories may have taken it away, and another mount have made one since
+      if (sameFile(this.#fd, this.#path)) unlinkSync(this.#path)
     } finally {
       closeSync(this.#fd)
     }
