@@ -104,6 +104,18 @@ t.test('interruption', async t => {
   })
 })
 
+// node:fs/promises then keeps the file open until it is collected, so this is not compared with it
+t.test('options that a stream refuses leave the file to who opened it', async t => {
+  await withConnected(t, 'emulated', {}, async fs => {
+    await fs.writeFile('/f', '0123456789')
+    const handle = await fs.open('/f')
+    t.throws(() => handle.createReadStream({ start: 10, end: 5 }), { code: 'ERR_OUT_OF_RANGE' })
+    t.throws(() => handle.createReadStream({ start: '1' as never }), { code: 'ERR_INVALID_ARG_TYPE' })
+    t.equal((await handle.read({ position: 0 })).bytesRead, 10)
+    await handle.close()
+  })
+})
+
 t.test('errors of the device come as they are', async t => {
   const faults = new FaultControl()
   const { errno } = constants
