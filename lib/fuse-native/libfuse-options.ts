@@ -1,6 +1,6 @@
 /** Options of libfuse 2 and of the kernel for one mount, as one text for the addon. */
 import { UsageError } from '../errors.js'
-import { mountFlagNames, type MountOptions } from '../mount/options.js'
+import { letsOthersIn, mountFlagNames, type MountOptions } from '../mount/options.js'
 
 /** The addon cuts what is longer. */
 const MAX_BYTES = 1023
@@ -50,7 +50,7 @@ export function libfuseOptions(source: string, options: MountOptions): string {
   const text = '-o' + [
     `fsname=${escape(options.fsname ?? source)}`, 'subtype=virtiofs-bridge', 'nonempty', 'use_ino', 'big_writes',
     ...CACHE[options.cache === 'coherent' ? 'auto' : options.cache ?? 'auto'],
-    ...options.allowOther ?? root ? ['allow_other'] : [], ...options.defaultPermissions ?? true ? ['default_permissions'] : [],
+    ...letsOthersIn(options) ? ['allow_other'] : [], ...options.defaultPermissions ?? true ? ['default_permissions'] : [],
     ...root && !flags.includes('nosuid') ? ['suid'] : [], ...root && !flags.includes('nodev') ? ['dev'] : [], ...flags,
   ].join(',')
   if (Buffer.byteLength(text) > MAX_BYTES) throw new UsageError(`the options for libfuse have ${Buffer.byteLength(text)} bytes, and fuse-native takes ${MAX_BYTES}: give a shorter fsname`)

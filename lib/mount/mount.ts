@@ -17,7 +17,7 @@ import type { MountStatus } from './mount-status.js'
 import { type MountStats, readStats } from './mount-stats.js'
 import { readMounts } from './mountinfo.js'
 import { prepareMountpoint } from './mountpoint.js'
-import { pollMicroseconds, mountTimeoutMs, type MountOptions } from './options.js'
+import { letsOthersIn, pollMicroseconds, mountTimeoutMs, type MountOptions } from './options.js'
 import { readAhead, setReadAhead, type ReadAhead } from './read-ahead.js'
 import { claimDevice } from './claim.js'
 import { probeDevice } from './device.js'
@@ -175,8 +175,7 @@ function checkRights(options: MountOptions, given: GivenMount | undefined): { al
     }
     return { allowOther, defaultPermissions }
   }
-  const root = process.getuid!() === 0
-  return { allowOther: options.allowOther ?? root, defaultPermissions: options.defaultPermissions ?? true }
+  return { allowOther: letsOthersIn(options), defaultPermissions: options.defaultPermissions ?? true }
 }
 
 function checkOnDisconnect({ kind }: Source, { onDisconnect, backend, queues }: MountOptions): void {

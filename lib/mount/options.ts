@@ -74,7 +74,7 @@ export interface MountOptions {
   log?: string
   /** Source shown in mount tables. Default: the source. */
   fsname?: string
-  /** Let other users in. Default: as root yes. */
+  /** Let other users in. Default: as root yes, unless nobody checks permissions. */
   allowOther?: boolean
   /** Let the kernel check permissions. Default yes. */
   defaultPermissions?: boolean
@@ -184,10 +184,10 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'idle_timeout', key: 'idleTimeout', value: 'SECONDS', parse: seconds, help: 'unmount after so long without a request, when nothing is open' },
   { name: 'log', key: 'log', value: 'syslog|journal|none|FILE', help: 'where a mount in the background says what happens (default: syslog, if there is one)' },
   { name: 'fsname', key: 'fsname', value: 'NAME', help: 'source to show in mount tables' },
-  { name: 'allow_other', key: 'allowOther', help: 'let other users in (default as root)' },
+  { name: 'allow_other', key: 'allowOther', help: 'let other users in (default as root, with default_permissions)' },
   { name: 'no_allow_other', key: 'allowOther', set: false, help: 'only the user who mounted' },
   { name: 'default_permissions', key: 'defaultPermissions', help: 'the kernel checks permissions (default)' },
-  { name: 'no_default_permissions', key: 'defaultPermissions', set: false, help: 'only the device checks permissions' },
+  { name: 'no_default_permissions', key: 'defaultPermissions', set: false, help: 'the kernel checks no permissions; a directory that is served checks only who makes something' },
 ]
 
 /** Flags of mount(2) by their name in mount(8): [set, clear]. */
@@ -295,6 +295,11 @@ function parseValue(row: OptionRow, value: string | undefined): unknown {
 
 /** The largest time that `poll=auto` polls, in microseconds. */
 const POLL_AUTO_US = 200
+
+/** Whether users other than the one who mounts are let in. Where nobody checks what they do, only if that was said. */
+export function letsOthersIn({ allowOther, defaultPermissions }: MountOptions): boolean {
+  return allowOther ?? (process.getuid!() === 0 && defaultPermissions !== false)
+}
 
 /** The poll option in microseconds. */
 export function pollMicroseconds(poll: MountOptions['poll'] = 'auto'): number {

@@ -166,6 +166,18 @@ t.test('no_allow_other keeps other users out', { skip }, async t => {
   })
 })
 
+t.test('where nobody checks permissions other users are let in only when that was said', { skip }, async t => {
+  await withPlace(t, async place => {
+    chmodSync(place.source, 0o700)
+    await mounted(place, ['no_default_permissions'], async () => {
+      t.throws(() => as(alice, () => readdirSync(place.dir)), { code: 'EACCES' })
+    })
+    await mounted(place, ['no_default_permissions', 'allow_other'], async () => {
+      t.strictSame(as(alice, () => readdirSync(place.dir)), ['a'])
+    })
+  })
+})
+
 t.test('what a child of the bridge inherits', { skip: missing('virtiofsd-rust') }, async t => {
   await withPlace(t, async place => {
     const leak = openSync('/etc/hostname', 'r')
