@@ -7,8 +7,8 @@ import { InodeTable } from '../../lib/device/passthrough/inode-table.js'
 import { Head, RECORD_WORDS } from '../../lib/device/passthrough/layout.js'
 import { defaultOptions } from '../../lib/device/passthrough/options.js'
 import { openPassthrough, type PassthroughShared } from '../../lib/device/passthrough/shared.js'
-import { O_RDONLY, O_RDWR } from '../../lib/sys/file.js'
-import { St, StatBuffer } from '../../lib/device/passthrough/stat-buffer.js'
+import { AT_FDCWD, O_RDONLY, O_RDWR, statxPath } from '../../lib/sys/file.js'
+import { St, StatBuffer, STAT_MASK } from '../../lib/device/passthrough/stat-buffer.js'
 import { viewRegion } from '../../lib/sys/memory.js'
 import { openDescriptors, serve } from '../support/passthrough-fixture.js'
 
@@ -94,6 +94,40 @@ t.test('an inode number that is used again is another inode', async t => {
     unlinkSync(file)
   }
   t.comment(`${reused} of 200 inode numbers were used again at once`)
+})
+
+t.test('what is unlinked lives on, also when its inode number was that of a file that is known still', async t => {
+  const { root, client: c } = serve(t)
+  let reused = 0
+  for (let i = 0; i < 20; i++) {
+    writeFileSync(join(root, 'before'), 'old')
+    const { ino } = statSync(join(root, 'before'))
+    const before = c.lookup(ROOT, 'before')
+    unlinkSync(join(root, 'before'))
+    writeFileSync(join(root, 'after'), 'new')
+    if (statSync(join(root, 'after')).ino === ino) reused++
+    const after = c.lookup(ROOT, 'after')
+    t.equal(c.unlink(ROOT, 'after'), 0)
+    t.same([c.getattr(after.nodeid).error, c.getattr(after.nodeid).attr?.nlink], [0, 0])
+    c.forget(before.nodeid, 1)
+    c.forget(after.nodeid, 1)
+  }
+  t.comment(`the number was used again ${reused} times`)
+})
+
+t.test('a record is held only while it is one of an inode', async t => {
+  const { root, client: c, shared } = serve(t)
+  const { table } = tableOf(shared)
+  const stat = new StatBuffer()
+  writeFileSync(join(root, 'f'), '')
+  const { nodeid } = c.lookup(ROOT, 'f')
+  statxPath(AT_FDCWD, join(root, 'f'), 0, STAT_MASK, stat.address)
+  const index = table.pinKnown(stat)
+  t.equal(table.nodeid(index), Number(nodeid))
+  c.forget(nodeid, 1)
+  t.equal(table.pinKnown(stat), 0, 'forgotten, and still held')
+  table.unpin(index)
+  t.equal(table.live, 1)
 })
 
 t.test('30,000 files need few descriptors', async t => {

@@ -130,9 +130,8 @@ export class InodeFinder {
    */
   moved(parent: number, dirFd: number, name: Region): void {
     if (this.#volume.words[Head.NAMED] === 0 || this.#volume.statName(dirFd, name.address) < 0) return
-    const peeked = this.#volume.inodes.peek(this.#volume.stat)
-    const index = peeked === 0 ? -1 : this.#volume.inodes.pin(this.#volume.inodes.nodeid(peeked))
-    if (index < 0) return
+    const index = this.#volume.inodes.pinKnown(this.#volume.stat)
+    if (index === 0) return
     if ((this.#volume.inodes.flags(index) & Flag.HANDLE) === 0 && !this.#volume.inodes.setName(index, parent, name.bytes, 0)) {
       // too long to be remembered: what leads to it now is its descriptor
       if (this.#volume.fd(index) >= 0) this.#volume.inodes.keep(index)

@@ -15,8 +15,10 @@ export const By = {
   HANDLE: 1,
   /** The same birth time, of a record without a file handle, while a descriptor of the inode is held. */
   FD: 2,
+  /** The same birth time, proof or not. */
+  BORN: 3,
   /** Nothing more. */
-  NUMBER: 3,
+  NUMBER: 4,
 } as const
 
 export class InodeHash {
@@ -66,7 +68,7 @@ export class InodeHash {
       if (by === By.NUMBER) return index
       if (by === By.HANDLE) {
         if ((flags & Flag.HANDLE) !== 0 && this.#records.sameHandle(at, handle!)) return index
-      } else if (this.#records.sameBirthAt(at, st) && (by === By.FD ? (flags & Flag.HANDLE) === 0 : (flags & Flag.TRUSTED) !== 0)) {
+      } else if (this.#records.sameBirthAt(at, st) && (by === By.BORN || (by === By.FD ? (flags & Flag.HANDLE) === 0 : (flags & Flag.TRUSTED) !== 0))) {
         return index
       }
     }

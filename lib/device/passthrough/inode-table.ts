@@ -97,9 +97,19 @@ export class InodeTable extends InodeDescriptors {
     return 0
   }
 
-  /** Index of a record for this inode, whoever it is: not proof of identity. 0 for none. */
-  peek(stat: StatBuffer): number {
-    return this.#hash.search(stat.words, By.NUMBER, undefined)
+  /**
+   * Holds the record of the inode that the buffer describes until `unpin`. Not proof of identity: if
+   * none was born when it says, it is one whose inode has lost its number to this one. With the lock,
+   * so that no record is missed, and none is freed before it is held.
+   * @returns its index, or 0
+   */
+  pinKnown(stat: StatBuffer): number {
+    lock(this.words, Head.INODE_LOCK)
+    let index = this.#hash.search(stat.words, By.BORN, undefined)
+    if (index === 0) index = this.#hash.search(stat.words, By.NUMBER, undefined)
+    if (index !== 0) this.pinIndex(index)
+    unlock(this.words, Head.INODE_LOCK)
+    return index
   }
 
   /**

@@ -34,9 +34,8 @@ export class Removal {
     this.#blocks = 0
     if (this.#volume.statName(dirFd, name) < 0) return
     if (stat.nlink > 1 && stat.type !== S_IFDIR) return
-    const peeked = inodes.peek(stat)
-    const index = peeked === 0 ? -1 : inodes.pin(inodes.nodeid(peeked))
-    if (index < 0) {
+    const index = inodes.pinKnown(stat)
+    if (index === 0) {
       this.#blocks = stat.blocks
       return
     }
