@@ -340,6 +340,8 @@ t.test('writeback', async t => {
   const { nodeid } = c.lookup(ROOT, 'f')
   const { fh } = c.open(nodeid, O_WRONLY | O_APPEND)
   t.equal(c.read(nodeid, fh, 0n, 7).data.toString(), 'content', 'the kernel may read what was opened for writing')
+  t.equal(c.write(nodeid, fh, 100n, Buffer.from('at its place'), O_APPEND), 12)
+  t.equal(readFileSync(join(root, 'f')).indexOf('at its place'), 100, 'the kernel says where the end is: what stands before it may not be written yet')
   const made = c.create(ROOT, 'g', O_WRONLY)
   t.equal(c.read(made.nodeid, made.fh, 0n, 7).error, 0)
   const { attr } = c.setattr(nodeid, FATTR_ATIME | FATTR_ATIME_NOW | FATTR_MTIME, { atime: 99n, atimensec: 5, mtime: 99n, mtimensec: 5 })

@@ -9,6 +9,7 @@ import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
 import { settleSpace } from './file-ranges.js'
 import { DIRECTORY, FILE, HandleFlag } from './handle-table.js'
 import { dropPrivileges } from './privileges.js'
+import { Negotiated } from './layout.js'
 import type { Volume } from './volume.js'
 
 export function read(volume: Volume, request: DeviceRequest): number {
@@ -51,8 +52,9 @@ export function write(volume: Volume, request: DeviceRequest): number {
     return MAY_BLOCK
   }
   const writeFlags = args.getUint32(argsAt + FuseWriteIn.write_flags, true)
-  // a page of the cache has its place; only a write as such goes to the end, wherever that is by now
-  const append = (writeFlags & FUSE_WRITE_CACHE) === 0 && (args.getUint32(argsAt + FuseWriteIn.flags, true) & O_APPEND) !== 0
+  // a page of the cache has its place; only a write as such goes to the end, wherever that is by now. With the write-back
+  // cache that is where the kernel says: it may have pages before it that it has not written yet
+  const append = (writeFlags & FUSE_WRITE_CACHE) === 0 && (args.getUint32(argsAt + FuseWriteIn.flags, true) & O_APPEND) !== 0 && !volume.negotiated(Negotiated.WRITEBACK)
   const kill = (writeFlags & FUSE_WRITE_KILL_SUIDGID) !== 0
   const offset = wide(args.getUint32(argsAt + FuseWriteIn.offset, true), args.getUint32(argsAt + FuseWriteIn.offset + 4, true))
   const fd = volume.handles.fd(handle)
