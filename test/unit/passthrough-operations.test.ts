@@ -4,7 +4,7 @@ import t from 'tap'
 import { errno } from '../../lib/errors.js'
 import {
   FATTR_ATIME, FATTR_ATIME_NOW, FATTR_GID, FATTR_MODE, FATTR_MTIME, FATTR_SIZE, FATTR_UID, FOPEN_CACHE_DIR, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE,
-  FUSE_FSYNC_FDATASYNC, FUSE_INIT_FLAGS, FuseKstatfs, FuseStatx, FuseStatxOut, FUSE_WRITE_CACHE, type InitFlag,
+  FUSE_FSYNC_FDATASYNC, FUSE_INIT_FLAGS, FuseKstatfs, FuseReadIn, FuseStatx, FuseStatxOut, FUSE_WRITE_CACHE, type InitFlag,
 } from '../../lib/fuse/abi.js'
 import { Op } from '../../lib/fuse/opcodes.js'
 import { MAY_BLOCK } from '../../lib/device/handlers.js'
@@ -71,6 +71,19 @@ t.test('operations', async t => {
     t.equal(readFileSync(path('log'), 'utf8'), 'one,two,three')
     t.equal(c.write(nodeid, fh, 0n, Buffer.from('ONE'), O_APPEND, FUSE_WRITE_CACHE), 3)
     t.equal(readFileSync(path('log'), 'utf8'), 'ONE,two,three')
+    c.release(nodeid, fh)
+  })
+
+  t.test('READ and WRITE go by the size that they say', async t => {
+    writeFileSync(path('sized'), 'content')
+    const { nodeid } = c.lookup(ROOT, 'sized')
+    const { fh } = c.open(nodeid, O_RDWR)
+    const args = Buffer.alloc(FuseReadIn.SIZE)
+    args.writeBigUInt64LE(fh)
+    args.writeUInt32LE(3, FuseReadIn.size)
+    t.equal(c.call(Op.READ, nodeid, args, { room: 100 }).bytes.toString(), 'con')
+    for (const payload of ['ab', 'abcd']) t.equal(c.call(Op.WRITE, nodeid, args, { payload: Buffer.from(payload) }).error, -errno.EINVAL)
+    t.equal(readFileSync(path('sized'), 'utf8'), 'content')
     c.release(nodeid, fh)
   })
 

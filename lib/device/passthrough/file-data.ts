@@ -23,7 +23,8 @@ export function read(volume: Volume, request: DeviceRequest): number {
   if (request.mayBlock || (flags & HandleFlag.MEMORY) !== 0) done = preadv2(fd, request.replyIov, request.replyIovCount, offset, 0)
   else if ((flags & (HandleFlag.DIRECT | HandleFlag.UNKNOWN)) === 0) done = readCached(volume, request, handle, fd, offset)
   volume.handles.unpin(handle)
-  return done
+  // a driver may give more room than it asks to be filled
+  return Math.min(done, args.getUint32(argsAt + FuseReadIn.size, true))
 }
 
 /** Reads what is in memory. @returns MAY_BLOCK when that is not all there is */
@@ -45,6 +46,7 @@ const SEEK_END = 2
 
 export function write(volume: Volume, request: DeviceRequest): number {
   const { args, argsAt } = request
+  if (args.getUint32(argsAt + FuseWriteIn.size, true) !== request.payloadBytes) return -errno.EINVAL
   const handle = volume.handles.pin(args, argsAt + FuseWriteIn.fh, FILE, request.nodeid)
   if (handle < 0) return handle
   if (!request.mayBlock && (volume.handles.flags(handle) & (HandleFlag.DIRECT | HandleFlag.SYNC)) !== 0) {
