@@ -55,8 +55,9 @@ export class DeviceRing {
     this.#eventIdx = features.eventIdx
   }
 
+  /** Whether there is something to take: never from a broken ring. */
   hasAvailable(): boolean {
-    return Atomics.load(this.#u16, (this.#layout.avail + VirtqAvail.idx) >> 1) !== this.#availIdx
+    return this.broken === '' && Atomics.load(this.#u16, (this.#layout.avail + VirtqAvail.idx) >> 1) !== this.#availIdx
   }
 
   /** Takes the next chain. @returns its head, or −1 when there is none or the ring is broken */

@@ -143,6 +143,8 @@ function expectBroken(t: Test, make: () => RingPair, flaws: typeof BROKEN): void
     pair.rawDescriptor(1, pair.bufferAddress(0, 0), 8, 0, 0)
     pair.rawAvail(1, 1, 2)
     t.equal(pair.device.pop(), -1, 'a broken ring gives nothing any more')
+    t.notOk(pair.device.hasAvailable(), 'and who waits for it does not find something again and again')
+    t.ok(pair.device.enableKicks())
   }
 }
 
