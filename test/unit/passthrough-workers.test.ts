@@ -37,3 +37,9 @@ for (const fileHandles of [true, false]) {
     t.equal(client.getattr(1n).error, 0)
   })
 }
+
+t.test('workers that name things one at a time', async t => {
+  const { shared } = serve(t, { only: ['*'] })
+  const results = await Promise.all([1, 2, 3].map(seed => run({ shared, seed: seed * 104729, rounds: 4000, names: 40 })))
+  for (const wrong of results) t.same(wrong.slice(0, 5), [])
+})

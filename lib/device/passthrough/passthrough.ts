@@ -93,9 +93,10 @@ const NAMING: readonly number[] = [Op.SYMLINK, Op.MKNOD, Op.RENAME, Op.LINK, Op.
 
 function exclusively(operation: Operation): Operation {
   return (volume, request) => {
-    acquire(volume.words, Head.NAMES_LOCK)
+    const { words, inodes: { address } } = volume
+    acquire(words, address, Head.NAMES_LOCK)
     const done = operation(volume, request)
-    release(volume.words, Head.NAMES_LOCK)
+    release(words, address, Head.NAMES_LOCK)
     return done
   }
 }
