@@ -228,7 +228,7 @@ export function syncFileSystem(volume: Volume, request: DeviceRequest): number {
   }
   if (volume.mounts.fd(volume.inodes.mountId(index)) < 0) {
     const fd = volume.open(index, O_RDONLY | O_NONBLOCK | (volume.inodes.type(index) === S_IFDIR ? O_DIRECTORY : 0))
-    failed = fd < 0 ? fd : syncfs(fd)
+    failed = Math.min(failed, fd < 0 ? fd : syncfs(fd))
     if (fd >= 0) close(fd)
   }
   volume.inodes.unpin(index)
