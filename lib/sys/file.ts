@@ -215,6 +215,9 @@ export function dup(fd: number): number {
   return result(c_fcntl(fd, F_DUPFD_CLOEXEC, 0))
 }
 
+export const R_OK = 4
+export const W_OK = 2
+
 /** The access check of the kernel itself, with the fsuid and fsgid of this thread. */
 export function faccessat2(dirFd: number, path: number, mode: number, flags: number): number {
   return syscall(SYS_FACCESSAT2, dirFd, path, mode, flags)

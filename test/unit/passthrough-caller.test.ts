@@ -6,7 +6,7 @@ import t from 'tap'
 import { errno } from '../../lib/errors.js'
 import { FATTR_GID, FATTR_KILL_SUIDGID, FATTR_SIZE, FATTR_UID, FUSE_INIT_FLAGS, FUSE_OPEN_KILL_SUIDGID, FUSE_WRITE_KILL_SUIDGID } from '../../lib/fuse/abi.js'
 import { getfsgid, getfsuid } from '../../lib/sys/credentials.js'
-import { O_RDWR, O_TRUNC } from '../../lib/sys/file.js'
+import { O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY } from '../../lib/sys/file.js'
 import { serve } from '../support/passthrough-fixture.js'
 
 const ROOT = 1n
@@ -62,6 +62,29 @@ t.test('as the caller', { skip: process.getuid!() !== 0 && 'needs root' }, async
     c.gid = 0
     t.equal(c.access(dir, 2), 0)
     t.equal(c.create(dir, 'x', O_RDWR).error, 0)
+  })
+
+  t.test('a file that the kernel did not know of is opened only for those who may', async t => {
+    writeFileSync(path('appeared'), 'secret')
+    chmodSync(path('appeared'), 0o640)
+    chownSync(path('appeared'), 0, 3000)
+    const { size } = statSync(path('appeared'))
+    c.uid = 1001
+    c.gid = 1002
+    for (const flags of [O_RDONLY, O_RDWR, O_WRONLY, O_RDWR | O_TRUNC, O_RDONLY | O_TRUNC]) {
+      t.equal(c.create(ROOT, 'appeared', flags).error, -errno.ESTALE, 'the kernel is to look it up, and to check')
+    }
+    c.groups = [3000]
+    const opened = c.create(ROOT, 'appeared', O_RDONLY)
+    t.equal(opened.error, 0, 'its group may read it')
+    c.groups = undefined
+    c.release(opened.nodeid, opened.fh)
+    t.equal(statSync(path('appeared')).size, size)
+    c.uid = c.gid = 0
+    const root = c.create(ROOT, 'appeared', O_RDWR | O_TRUNC)
+    t.equal(root.error, 0)
+    t.equal(statSync(path('appeared')).size, 0)
+    c.release(root.nodeid, root.fh)
   })
 
   t.test('setgid directories and the supplementary group', async t => {

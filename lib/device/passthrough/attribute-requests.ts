@@ -6,7 +6,7 @@ import {
 } from '../../fuse/abi.js'
 import {
   AT_EACCESS, AT_EMPTY_PATH, faccessat2, fchmod, fchmodat, fchownat, fstatfs, ftruncate, O_DIRECTORY, O_NONBLOCK, O_RDONLY, S_IFDIR, S_IFREG, syncfs,
-  truncate, utimensat, wide,
+  truncate, utimensat, wide, W_OK,
 } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
 import { copyU64, getU64, setU64 } from '../../wire/u64.js'
@@ -23,7 +23,6 @@ const UTIME_NOW = 0x3fff_ffff
 const UTIME_OMIT = 0x3fff_fffe
 /** What a SETATTR says that sets nothing; a ctime, sent with the write-back cache, cannot be set. */
 const NOTHING = FATTR_FH | FATTR_LOCKOWNER | FATTR_CTIME
-const W_OK = 2
 const ACCESS_MODES = 7
 
 export function getattr(volume: Volume, request: DeviceRequest): number {

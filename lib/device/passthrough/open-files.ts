@@ -5,8 +5,8 @@ import {
   FuseOpenOut, FuseReleaseIn,
 } from '../../fuse/abi.js'
 import {
-  O_ACCMODE, O_CREAT, O_DIRECT, O_DIRECTORY, O_DSYNC, O_EXCL, O_LARGEFILE, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_SYNC, O_TMPFILE, O_TRUNC,
-  O_WRONLY, S_IFDIR, S_IFLNK, S_IFREG,
+  AT_EACCESS, AT_EMPTY_PATH, faccessat2, O_ACCMODE, O_CREAT, O_DIRECT, O_DIRECTORY, O_DSYNC, O_EXCL, O_LARGEFILE, O_NOFOLLOW, O_NONBLOCK, O_RDONLY,
+  O_RDWR, O_SYNC, O_TMPFILE, O_TRUNC, O_WRONLY, R_OK, S_IFDIR, S_IFLNK, S_IFREG, W_OK,
 } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
 import type { DeviceRequest } from '../handlers.js'
@@ -139,6 +139,25 @@ export function create(volume: Volume, request: DeviceRequest): number {
   return done
 }
 
+/**
+ * A CREATE found a file that the kernel did not know of, and so has not checked: whether the caller
+ * may open it. Only one of its groups is known here; the kernel knows all, and after ESTALE it looks
+ * the name up and asks for an OPEN (do_filp_open in fs/namei.c).
+ * @param index of the file, pinned
+ * @returns 0, or −errno
+ */
+function checkAppeared(volume: Volume, request: DeviceRequest, index: number, flags: number): number {
+  const fd = volume.fd(index)
+  if (fd < 0) return fd
+  let failed = volume.caller.enter(request, true)
+  if (failed < 0) return failed
+  const reads = (flags & O_ACCMODE) !== O_WRONLY
+  const writes = (flags & O_ACCMODE) !== O_RDONLY || (flags & O_TRUNC) !== 0
+  failed = faccessat2(fd, volume.empty, (reads ? R_OK : 0) | (writes ? W_OK : 0), AT_EACCESS | AT_EMPTY_PATH)
+  volume.caller.leave()
+  return failed === -errno.EACCES ? -errno.ESTALE : failed
+}
+
 function createIn(volume: Volume, request: DeviceRequest, dirFd: number, flags: number, mode: number, umask: number, kill: boolean): number {
   const name = volume.name.address
   // O_EXCL always: what exists already is opened as OPEN would, after the kernel's permission check
@@ -166,7 +185,8 @@ function createIn(volume: Volume, request: DeviceRequest, dirFd: number, flags: 
   const index = volume.lookup(request.nodeid, dirFd, volume.name.memory)
   if (index < 0) return index === -errno.ENOENT && volume.options.readonly ? -errno.EROFS : index
   volume.inodes.pinIndex(index)
-  fd = openFile(volume, request, index, flags, kill)
+  fd = checkAppeared(volume, request, index, flags)
+  if (fd === 0) fd = openFile(volume, request, index, flags, kill)
   // opening may have used `stat`, and O_TRUNC has changed the file
   const failed = fd < 0 ? fd : volume.statFd(fd)
   const done = failed < 0 ? failed : replyCreated(volume, request, index, fd, flags)
