@@ -65,6 +65,8 @@ export class FuseClient {
   mayBlock = true
   /** Sent as FUSE_EXT_GROUPS when set. */
   groups: number[] | undefined
+  /** Sent behind the arguments as they are, when set. */
+  extensions: Buffer | undefined
   /** Lookups this client holds, by node id. */
   readonly lookups = new Map<bigint, number>()
 
@@ -95,7 +97,10 @@ export class FuseClient {
     const { bytes, view } = this.#memory
     const r = this.#request
     let all = args
-    if (this.groups) {
+    if (this.extensions) {
+      all = Buffer.concat([args, this.extensions])
+      r.extensionBytes = this.extensions.length
+    } else if (this.groups) {
       const padded = Buffer.alloc((args.length + 7 & ~7) - args.length)
       const ext = Buffer.alloc(16 + (this.groups.length * 4 + 7 & ~7))
       ext.writeUInt32LE(ext.length, 0)

@@ -4,9 +4,10 @@ import { chmodSync, chownSync, mkdirSync, statSync, writeFileSync, lstatSync } f
 import { join } from 'node:path'
 import t from 'tap'
 import { errno } from '../../lib/errors.js'
-import { FATTR_GID, FATTR_KILL_SUIDGID, FATTR_SIZE, FATTR_UID, FUSE_INIT_FLAGS, FUSE_OPEN_KILL_SUIDGID, FUSE_WRITE_KILL_SUIDGID } from '../../lib/fuse/abi.js'
-import { getfsgid, getfsuid } from '../../lib/sys/credentials.js'
+import { FATTR_GID, FATTR_KILL_SUIDGID, FATTR_SIZE, FATTR_UID, FUSE_EXT_GROUPS, FUSE_INIT_FLAGS, FUSE_OPEN_KILL_SUIDGID, FUSE_WRITE_KILL_SUIDGID } from '../../lib/fuse/abi.js'
+import { getfsgid, getfsuid, getgroups } from '../../lib/sys/credentials.js'
 import { O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY } from '../../lib/sys/file.js'
+import { scratch } from '../../lib/sys/memory.js'
 import { serve } from '../support/passthrough-fixture.js'
 
 const ROOT = 1n
@@ -85,6 +86,19 @@ t.test('as the caller', { skip: process.getuid!() !== 0 && 'needs root' }, async
     t.equal(root.error, 0)
     t.equal(statSync(path('appeared')).size, 0)
     c.release(root.nodeid, root.fh)
+  })
+
+  t.test('groups of a request that is refused are given back', async t => {
+    const groups = scratch(64)
+    const before = getgroups(16, groups.address)
+    c.uid = 1001
+    c.gid = 1002
+    const extensions = Buffer.alloc(24)
+    extensions.set(Buffer.from(Uint32Array.of(16, FUSE_EXT_GROUPS, 1, 3000, 4, FUSE_EXT_GROUPS).buffer))
+    c.extensions = extensions
+    t.equal(c.mkdir(ROOT, 'refused').error, -errno.EINVAL)
+    c.extensions = undefined
+    t.equal(getgroups(16, groups.address), before)
   })
 
   t.test('setgid directories and the supplementary group', async t => {

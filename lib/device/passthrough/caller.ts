@@ -75,7 +75,11 @@ export class Caller {
     if (uid === NO_ID || gid === NO_ID) return -errno.EOVERFLOW
     if (request.extensionBytes > 0) {
       const failed = this.#takeGroups(request)
-      if (failed < 0) return failed
+      if (failed < 0) {
+        // what stands before the extension that is wrong was taken
+        this.leave()
+        return failed
+      }
     }
     this.#switched = true
     if (gid !== this.#ownGid) setfsgid(gid)
