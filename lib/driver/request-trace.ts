@@ -4,8 +4,9 @@
  * while somebody wants one of them. Payload never appears in it.
  */
 import { closeSync, openSync, writeSync } from 'node:fs'
+import { isMainThread } from 'node:worker_threads'
 import createDebug from 'debug'
-import { errnoName } from '../errors.js'
+import { errnoName, errorLine } from '../errors.js'
 import { FuseInHeader } from '../fuse/abi.js'
 import { opcodeName, opcodeRow } from '../fuse/opcodes.js'
 import { LatencyRecorder } from './latencies.js'
@@ -17,13 +18,21 @@ import type { SlotTable } from './slot-table.js'
 const debug = createDebug('virtiofs:fuse')
 const FLUSH_CHARS = 1 << 16
 
-/** A line-buffered trace file, opened for appending: each thread has its own descriptor. */
+/**
+ * A line-buffered trace file, opened for appending: each thread has its own descriptor. What cannot be
+ * written is lost, which is said once: a full disk must not end a mount.
+ */
 export class TraceFile {
+  readonly #path: string
   readonly #fd: number
   #text = ''
+  /** A line may have been cut off. */
+  #cut = false
+  #told = false
 
   /** @throws NodeJS.ErrnoException when the file cannot be opened */
   constructor(path: string) {
+    this.#path = path
     this.#fd = openSync(path, 'a', 0o600)
   }
 
@@ -34,8 +43,23 @@ export class TraceFile {
 
   flush(): void {
     if (this.#text === '') return
-    writeSync(this.#fd, this.#text)
+    const bytes = Buffer.from(this.#cut ? '\n' + this.#text : this.#text)
     this.#text = ''
+    try {
+      for (let done = 0; done < bytes.length;) done += writeSync(this.#fd, bytes, done)
+      this.#cut = false
+    } catch (error) {
+      this.#cut = true
+      this.#tell(`trace ${this.#path}: ${errorLine(error)}; records are lost`)
+    }
+  }
+
+  #tell(warning: string): void {
+    if (this.#told) return
+    this.#told = true
+    // the other threads have no event loop to print it; this one writes too, and finds out itself
+    if (isMainThread) process.emitWarning(warning)
+    else debug('%s', warning)
   }
 
   close(): void {
