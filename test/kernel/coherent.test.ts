@@ -3,12 +3,15 @@
  * How long that takes is measured; that nothing is asked meanwhile is read from the trace.
  */
 import {
-  appendFileSync, chmodSync, closeSync, existsSync, fstatSync, linkSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, renameSync, rmdirSync, rmSync,
+  appendFileSync, chmodSync, closeSync, existsSync, fstatSync, linkSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, renameSync, rmdirSync, rmSync,
   statfsSync, statSync, symlinkSync, truncateSync, unlinkSync, utimesSync, writeFileSync, writeSync,
 } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { mount } from '../../lib/index.js'
+import { syscall } from '../../lib/sys/libc.js'
 import { type LiveMount, withMount } from '../support/mounts.js'
 import { missing } from '../support/peers.js'
 import { setxattr } from '../support/posix-xattrs.js'
@@ -17,6 +20,8 @@ import { until } from '../support/until.js'
 const skip = missing('emulated')
 const settings = { peer: 'emulated', options: ['cache=coherent', 'xattr'] } as const
 const ROUNDS = 20
+const SYS_tgkill = process.arch === 'arm64' ? 131 : 234
+const SIGUSR2 = 12
 /** What is promised, and what a busy machine may make of it once in a while. */
 const PROMISED_MS = 10
 const WORST_MS = 1000
@@ -278,4 +283,34 @@ t.test('an open file', { skip }, async t => {
     t.equal(read(), 'another')
     closeSync(fd)
   })
+})
+
+t.test('signals to the thread that watches', { skip }, async t => {
+  const base = mkdtempSync(join(tmpdir(), 'vfb-coherent-'))
+  const [source, dir] = [join(base, 'src'), join(base, 'mnt')]
+  mkdirSync(source)
+  mkdirSync(dir)
+  writeFileSync(join(source, 'f'), '0')
+  const ignore = (): void => {}
+  process.on('SIGUSR2', ignore)
+  const mounted = await mount({ source, mountpoint: dir, options: { cache: 'coherent' } })
+  try {
+    const thread = (): number => Number(readdirSync('/proc/self/task').find(id => content(`/proc/self/task/${id}/comm`).trim() === 'virtiofs-watch') ?? 0)
+    const id = thread()
+    t.ok(id > 0)
+    // it polls while there are events, and is interrupted there sooner or later
+    for (let i = 0; i < 2000; i++) {
+      writeFileSync(join(source, 'f'), String(i))
+      syscall(SYS_tgkill, process.pid, id, SIGUSR2)
+    }
+    await sleep(20)
+    t.equal(thread(), id, 'it goes on')
+    t.equal(content(join(dir, 'f')), '1999')
+    writeFileSync(join(source, 'f'), 'last')
+    await until(() => content(join(dir, 'f')) === 'last', WORST_MS)
+  } finally {
+    await mounted.unmount()
+    process.off('SIGUSR2', ignore)
+    rmSync(base, { recursive: true })
+  }
 })

@@ -45,7 +45,8 @@ function readEvents(): boolean {
 
 ring.disableKicks()
 parentPort!.postMessage('ready')
-for (let pauseMs = 0; poll(stopFd, POLLIN, pauseMs) === 0;) {
+// less than 0: a signal came
+for (let pauseMs = 0; poll(stopFd, POLLIN, pauseMs) <= 0;) {
   const some = !watcher.full && readEvents()
   watcher.send(sender)
   if (ring.broken !== '') throw new Error(`the driver broke the notification ring: ${ring.broken}`)
