@@ -7,6 +7,7 @@ import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import createDebug from 'debug'
+import { errorLine } from '../errors.js'
 import { descriptorLimit } from '../sys/limits.js'
 import { threadArguments } from '../sys/thread-options.js'
 import { POOL_ENDS, POOL_JOBS, POOL_MOST_THREADS, POOL_READY, POOL_THREADS, type PoolSetup } from './pool-protocol.js'
@@ -32,8 +33,12 @@ export class Pool {
   /** Until when none is started, by the clock of `performance`, because there was not enough of something. */
   #pausedUntil = 0
 
-  constructor(setup: PoolSetup) {
+  /** Told when a thread has failed that took jobs: nobody answers what it had. */
+  readonly #failed: (reason: string) => void
+
+  constructor(setup: PoolSetup, failed: (reason: string) => void) {
     this.#setup = setup
+    this.#failed = failed
   }
 
   /** Jobs may be waiting: starts threads until one is left over, for the next slow request. */
@@ -53,9 +58,12 @@ export class Pool {
     const thread = new Worker(new URL('./pool-thread.js', import.meta.url), { workerData: this.#setup, execArgv: threadArguments(), name: `virtiofs-pool${this.#started++}` })
     this.#threads.add(thread)
     Atomics.add(state, POOL_THREADS, 1)
-    // for want of descriptors or memory: the others go on, and a slow request tries again after a while
+    let serves = false
+    thread.once('message', () => { serves = true })
     thread.on('error', error => {
-      debug('a thread of the pool failed: %s', error.message)
+      if (serves) return this.#failed(`a thread of the pool failed: ${errorLine(error)}`)
+      // for want of descriptors or memory: the others go on, and a slow request tries again after a while
+      debug('a thread of the pool did not start: %s', error.message)
       this.#pausedUntil = performance.now() + PAUSE_MS
     })
     this.#exits.push(new Promise(resolve => {

@@ -89,7 +89,7 @@ export class EmulatedTransport implements Transport {
       module, data, windowFd, memoryAddress: address, memoryBytes: plan.lengthBytes, layouts, features: this.info.features,
       jobs, done, interrupts, wakeFds: elsewhere ? [...wakeFds, wakeFds[0]!] : wakeFds, sleepFlags, state,
     }
-    if (threads === 'pool') this.#pool = new Pool(setup)
+    if (threads === 'pool') this.#pool = new Pool(setup, reason => this.onFailure?.(reason))
     if (plan.notification) {
       this.#notifications = new Notifications(this.#handlers.notifications!, address, plan.lengthBytes, plan.notification.ring, this.info.features, reason => this.onFailure?.(reason))
       await this.#notifications.ready()
