@@ -146,6 +146,8 @@ export class VhostUserTransport implements Transport {
       await loadDeviceState(next, state)
       await this.#run(next, bases)
     } catch (error) {
+      // both have the same eventfds: one that has a ring would take kicks that are the other's
+      for (const index of this.#rings.keys()) await next.stopRing(index).catch(() => {})
       // its state is what it was
       await this.#run(old, bases)
       throw error
