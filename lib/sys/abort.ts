@@ -7,9 +7,9 @@ import { unmountFileSystemSync } from './mount.js'
 const MNT_FORCE = 1
 
 // include/uapi/asm-generic/unistd.h (the same on x86-64), include/uapi/linux/mount.h
-const SYS_fsopen = 430
-const SYS_fsconfig = 431
-const SYS_fsmount = 432
+const SYS_FSOPEN = 430
+const SYS_FSCONFIG = 431
+const SYS_FSMOUNT = 432
 const FSOPEN_CLOEXEC = 1
 const FSMOUNT_CLOEXEC = 1
 const FSCONFIG_CMD_CREATE = 6
@@ -18,10 +18,10 @@ const c_fsopen = bind('int64_t syscall(int64_t, const char *, int64_t)')
 
 /** fusectl in a mount that nobody else sees and that ends with its descriptor. @returns the descriptor, the caller's, or −errno: EPERM without root */
 function mountFusectl(): number {
-  const context = result(c_fsopen(SYS_fsopen, 'fusectl', FSOPEN_CLOEXEC))
+  const context = result(c_fsopen(SYS_FSOPEN, 'fusectl', FSOPEN_CLOEXEC))
   if (context < 0) return context
-  const made = syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE)
-  const mount = made < 0 ? made : syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC)
+  const made = syscall(SYS_FSCONFIG, context, FSCONFIG_CMD_CREATE)
+  const mount = made < 0 ? made : syscall(SYS_FSMOUNT, context, FSMOUNT_CLOEXEC)
   close(context)
   return mount
 }
