@@ -76,7 +76,7 @@ export class OutcomeCheck {
    * @param error of the answer, 0 or −errno
    * @param answer byte where its fuse_entry_out or fuse_attr_out is
    * @param failed what the request got when it was sent again, or 0
-   * @param readMs when the request was read, as Date.now() has it
+   * @param readMs when the request was read, by the clock of the device
    */
   outcome(slot: number, region: Region, error: number, answer: number, failed: number, readMs: number): Outcome | number {
     const { view } = region

@@ -350,17 +350,19 @@ export class QueueWorker {
     this.#line?.leave()
     this.#line = undefined
     this.#hiprio?.disconnect()
-    session.suspend()
+    const { backend } = this.#setup
+    session.suspend(backend.kind !== 'vhost-user' || backend.ownThread !== true)
     this.#post({ type: 'lost', reason })
   }
 
   /** The device is back, on other memory. @returns false when nobody is left for whom to go on */
-  #resume(session: SessionQueue, memoryAddress: number, backend: VhostUserBackend): boolean {
+  #resume(session: SessionQueue, memoryAddress: number, backend: VhostUserBackend, clockAheadMs: number): boolean {
     if (!this.#lost || this.#gone || !this.#fuseOpen) return false
     const { plan, features } = this.#setup
     const region = viewRegion(memoryAddress, plan.lengthBytes)
     this.#lost = false
     this.#hiprio!.reset(region, plan, features)
+    session.clockAheadMs = clockAheadMs
     session.resume(region, features)
     this.#connect(backend)
     return true
@@ -393,7 +395,7 @@ export class QueueWorker {
           break
         case 'fail': this.#post({ type: 'failed', failed: this.#gone ? 0 : this.#fail(command.error) }); break
         case 'lose': this.#deviceGone(command.reason); break
-        case 'resume': this.#post({ type: 'resumed', taken: this.#resume(this.#session!, command.memoryAddress, command.backend) }); break
+        case 'resume': this.#post({ type: 'resumed', taken: this.#resume(this.#session!, command.memoryAddress, command.backend, command.clockAheadMs) }); break
         case 'go-on':
           this.#session!.goOn()
           if (this.#queue.ring.kickNeeded()) this.#kick()

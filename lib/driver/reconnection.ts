@@ -12,7 +12,7 @@ import createDebug from 'debug'
 import { errorLine } from '../errors.js'
 import { explainInitRefusal, type InitAnswer } from '../fuse/init.js'
 import type { SessionMemory } from './session-memory.js'
-import type { DeviceInfo, Transport } from './transport.js'
+import { OtherDeviceError, type DeviceInfo, type Transport } from './transport.js'
 import type { WorkerHandle } from './worker-handle.js'
 import type { WorkerBackend, WorkerEvent } from './worker-protocol.js'
 
@@ -25,7 +25,7 @@ const LAST_MS = 1000
 /** The driver whose device it is. */
 export interface Reconnecting {
   /** A new transport, probed and not started. Rejects while the device is not there. */
-  reach(): Promise<Transport>
+  reach(signal: AbortSignal): Promise<Transport>
   readonly worker: WorkerHandle
   readonly transport: Transport
   readonly queues: number
@@ -46,9 +46,6 @@ export interface Reconnecting {
 }
 
 type Greeting = Extract<WorkerEvent, { type: 'greeted' | 'lost' }>
-
-/** The device that came back cannot take the place of the other. */
-class OtherDeviceError extends Error {}
 
 export class Reconnection {
   readonly #driver: Reconnecting
@@ -128,7 +125,7 @@ export class Reconnection {
   async #try(): Promise<boolean> {
     const driver = this.#driver
     const { signal } = this.#ending
-    const transport = await driver.reach()
+    const transport = await driver.reach(signal)
     let memory: SessionMemory | undefined
     let taken = false
     try {
@@ -139,7 +136,7 @@ export class Reconnection {
       this.#answer = new Promise(resolve => { this.#answered = resolve })
       const [backend] = await driver.startRings(transport, memory)
       if (backend?.kind !== 'vhost-user') throw new OtherDeviceError('the device that came back is in this process')
-      const resumed = await driver.worker.request({ type: 'resume', memoryAddress: memory.address, backend }, 'resumed')
+      const resumed = await driver.worker.request({ type: 'resume', memoryAddress: memory.address, backend, clockAheadMs: transport.clockAheadMs ?? 0 }, 'resumed')
       taken = resumed.type === 'resumed' && resumed.taken
       if (!taken) return false
       driver.take(transport, memory)

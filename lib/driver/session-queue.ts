@@ -29,6 +29,8 @@ const HIGH = 0x1_0000_0000
 const enum Stage { NEW, SENT, CHECK, CHECKED }
 
 export class SessionQueue extends PausingQueue {
+  /** How far the device's clock is ahead of ours. */
+  clockAheadMs = 0
   readonly #ids: SessionIds
   /** The node or the handle of the task, and the request for whose sake it is done. */
   #subject = NONE
@@ -281,7 +283,7 @@ export class SessionQueue extends PausingQueue {
 
   /** What was looked up for the sake of the first request that waits. @param arg byte of fuse_entry_out, or of fuse_attr_out */
   #checked(slot: number, error: number, arg: number): void {
-    const outcome = this.#check.outcome(slot, this.region, error, arg, this.#error[slot]!, this.#readMs[slot]!)
+    const outcome = this.#check.outcome(slot, this.region, error, arg, this.#error[slot]!, this.#readMs[slot]! + this.clockAheadMs)
     this.#stage[slot] = Stage.CHECKED
     if (outcome === Outcome.SEND) return
     if (outcome === Outcome.LOOK_UP) return this.#lookUpInstead(slot)

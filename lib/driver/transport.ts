@@ -63,6 +63,8 @@ export interface Transport {
   readonly info: DeviceInfo
   /** Reaches another backend. @throws UsageError when it does not fit; PeerGoneError, ProtocolError, SyscallError */
   prepareReplacement?(target: ReplacementTarget): Promise<Replacement>
+  /** How far the clock is ahead of ours from which the device takes the times of files, in milliseconds. Default 0. */
+  readonly clockAheadMs?: number
   /** What the device cannot do here, one line each. */
   readonly notices?: readonly string[]
   /** Of the backend that there is now; with `prepareReplacement`. */
@@ -89,11 +91,16 @@ export interface Transport {
   close(): Promise<void>
 }
 
+/** The device that came back cannot take the place of the one that went: there is no way back. */
+export class OtherDeviceError extends Error {}
+
 /**
  * Reaches a device that went away: a new transport to it, probed and not started, which the caller
  * owns. Any way to a device in another process, or on another machine, can be had again like this.
  * Rejects while the device is not there; it is called again then.
  *
  * @param last the backend that took over last, if one did
+ * @param signal nobody waits for it any more
+ * @throws OtherDeviceError to give up
  */
-export type Reach = (last: ReplacementTarget) => Promise<Transport>
+export type Reach = (last: ReplacementTarget, signal: AbortSignal) => Promise<Transport>

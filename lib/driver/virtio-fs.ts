@@ -298,7 +298,7 @@ export class VirtioFs extends EventEmitter<Events> {
 
   #reconnecting(reach: Reach, fs: VirtioFs): Reconnecting {
     return {
-      reach: () => reach(this.#replacement.target), queues: this.queues, timeoutMs: this.#options.timeoutMs,
+      reach: signal => reach(this.#replacement.target, signal), queues: this.queues, timeoutMs: this.#options.timeoutMs,
       get worker() { return fs.#workers[0]! },
       get transport() { return fs.transport },
       get init() { return fs.init! },

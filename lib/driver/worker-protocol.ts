@@ -9,9 +9,10 @@ import type { MemoryPlan } from './memory-plan.js'
 export type WorkerBackend =
   /**
    * Another process: eventfds to notify each other, and its socket, whose end is the device's. It gets
-   * INTERRUPTs only if it is known to bear them.
+   * INTERRUPTs only if it is known to bear them. With `ownThread` a thread of ours reads the requests, for
+   * a device farther away, and has ended before their memory is freed.
    */
-  | { kind: 'vhost-user', hiprioKickFd: number, hiprioCallFd: number, kickFd: number, callFd: number, socketFd: number, takesInterrupts?: boolean }
+  | { kind: 'vhost-user', hiprioKickFd: number, hiprioCallFd: number, kickFd: number, callFd: number, socketFd: number, takesInterrupts?: boolean, ownThread?: boolean }
   /** On the worker's own thread, with a pool beside it: `module` exports `createHandlers(data)`. */
   | { kind: 'emulated', module: string, data: unknown, windowFd: number, pool: PoolQueues, hiprioPool?: PoolQueues, interrupts: SharedArrayBuffer | undefined }
 
@@ -72,8 +73,8 @@ export type WorkerCommand =
   | { type: 'fail', error: number }
   /** The device does not do what it has to: it counts as gone, as if it had closed its socket. */
   | { type: 'lose', reason: string }
-  /** The device is back: its new memory, of the same layout, and how to reach it. Answered by `resumed`, then by `greeted` or `lost`. */
-  | { type: 'resume', memoryAddress: number, backend: Extract<WorkerBackend, { kind: 'vhost-user' }> }
+  /** The device is back: its new memory, of the same layout, how to reach it, and its clock. Answered by `resumed`, then by `greeted` or `lost`. */
+  | { type: 'resume', memoryAddress: number, backend: Extract<WorkerBackend, { kind: 'vhost-user' }>, clockAheadMs: number }
   /** It is as the old one was: send it what waits. */
   | { type: 'go-on' }
   /** The caller of a request that this queue may have was interrupted. */

@@ -25,9 +25,10 @@ const PROTECTIVE = [['xattrmap', 'xattrmap'], ['translate_uid', 'translateUid'],
 /**
  * Reaches the device that a source names.
  *
+ * @param signal ends the waiting for another host
  * @throws UsageError, ProtocolError, PeerGoneError, SyscallError: one line each
  */
-export async function probeDevice(source: Source, options: MountOptions, faults?: FaultControl): Promise<Transport> {
+export async function probeDevice(source: Source, options: MountOptions, faults?: FaultControl, signal?: AbortSignal): Promise<Transport> {
   if (options.direct && (source.kind === 'socket' || options.backend)) throw new UsageError('option direct needs the emulated device')
   if (source.kind === 'remote') refuseForRemote(options, faults)
   if (options.direct && options.writeback) throw new UsageError('option direct does not go with writeback: the kernel has no cache of its own then')
@@ -43,7 +44,7 @@ export async function probeDevice(source: Source, options: MountOptions, faults?
     if (protective) throw new UsageError(`option ${protective[0]} needs a directory as its source: a backend that runs already has its own`)
     return await VhostUserTransport.probe(VhostUserFrontend.connect(source.path, { timeoutMs: mountTimeoutMs(options.mountTimeout) }), source.tag)
   }
-  if (source.kind === 'remote') return await reach(source.argv, source.tag, options)
+  if (source.kind === 'remote') return await reach(source, options, signal)
   if (source.kind === 'served') return serve(source.device, source.tag, options, faults)
   return options.backend === 'virtiofsd' ? await startVirtiofsd(source.path, source.tag, options) : emulate(source.path, source.tag, options, faults)
 }
@@ -58,9 +59,9 @@ function refuseForRemote(options: MountOptions, faults: FaultControl | undefined
   if (faults) throw new UsageError('faults need the emulated device')
 }
 
-async function reach(argv: readonly string[], tag: string, options: MountOptions): Promise<Transport> {
+async function reach({ argv, tag, session }: Extract<Source, { kind: 'remote' }>, options: MountOptions, signal: AbortSignal | undefined): Promise<Transport> {
   return await RelayTransport.connect({
-    argv, tag, farOptions: formatMountOptions(options, FORWARDED), timeoutMs: mountTimeoutMs(options.mountTimeout), pollUs: pollMicroseconds(options.poll ?? 'off'),
+    argv, tag, farOptions: formatMountOptions(options, FORWARDED), timeoutMs: mountTimeoutMs(options.mountTimeout), pollUs: pollMicroseconds(options.poll ?? 'off'), session, signal,
   })
 }
 

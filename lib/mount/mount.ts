@@ -8,6 +8,7 @@ import type { ReplacementTarget, Transport } from '../driver/transport.js'
 import type { VirtioFsOptions } from '../driver/virtio-fs-options.js'
 import { VirtioFs } from '../driver/virtio-fs.js'
 import { WorkerHandle } from '../driver/worker-handle.js'
+import { RelaySession } from '../relay/relay-session.js'
 import { AuditLog } from './audit.js'
 import { KernelMount, unmountError, type HostMount } from './dev-fuse.js'
 import { type GivenMount, givenFd, givenNotices, takeGivenFd } from './given-fd.js'
@@ -180,8 +181,7 @@ function checkRights(options: MountOptions, given: GivenMount | undefined): { al
 
 function checkOnDisconnect({ kind }: Source, { onDisconnect, backend, queues }: MountOptions): void {
   if (onDisconnect !== 'wait') return
-  if (kind === 'remote') throw new UsageError('on_disconnect=wait needs a backend on this host: of a line that broke nobody can tell when its far end stops working on requests')
-  if (kind !== 'socket' && backend === undefined) throw new UsageError('on_disconnect=wait needs a backend in another process: the emulated device goes only with the mount')
+  if (kind !== 'socket' && kind !== 'remote' && backend === undefined) throw new UsageError('on_disconnect=wait needs a backend in another process: the emulated device goes only with the mount')
   if (queues !== undefined && queues > 1) throw new UsageError('on_disconnect=wait goes with one request queue')
 }
 
@@ -207,7 +207,8 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
   const { source: from, mountpoint, options: asked = {}, faults } = request
   const source = typeof from === 'string' ? from : from.name
   const options = typeof from === 'string' || from.tag === undefined ? asked : { tag: from.tag, ...asked }
-  const parsed = parseSource(from, options)
+  const named = parseSource(from, options)
+  const parsed = named.kind === 'remote' && options.onDisconnect === 'wait' ? { ...named, session: new RelaySession() } : named
   const fd = givenFd(mountpoint)
   const given = fd === undefined ? undefined : takeGivenFd(fd)
   const target = given ? { path: given.entry?.mountpoint ?? mountpoint, mode: 0 } : await prepareMountpoint(mountpoint)
@@ -234,7 +235,7 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
     lowLatency: options.lowLatency ?? false,
     timeoutMs: mountTimeoutMs(options.mountTimeout),
     requestLimitMs: options.timeout === undefined ? undefined : options.timeout * 1000,
-    reach: options.onDisconnect === 'wait' ? async last => await probeDevice(lastSource(parsed, live.tag, last), { ...options, ...last.virtiofsd !== undefined && { virtiofsd: last.virtiofsd } }) : undefined,
+    reach: options.onDisconnect === 'wait' ? async (last, signal) => await probeDevice(lastSource(parsed, live.tag, last), { ...options, ...last.virtiofsd !== undefined && { virtiofsd: last.virtiofsd } }, undefined, signal) : undefined,
     traceJson: options.traceJson,
     waitForPool: faults !== undefined,
     idleTimeout: options.idleTimeout,
@@ -312,7 +313,9 @@ export async function mountDevice({ source, backend, transport, live, worker, ne
     const trouble = readAhead === undefined ? '' : setReadAhead(kernel.connection, readAhead)
     if (trouble !== '') notices.push(trouble)
     mounted = new KernelSideMount(source, fs, kernel, notices, backend, observer, faults)
-    transport.onSaid = line => mounted!.emit('trouble', line)
+    const listen = (): void => { fs.transport.onSaid = line => mounted!.emit('trouble', line) }
+    listen()
+    fs.on('found', listen)
     if (idleTimeout !== undefined) mounted.endWhenIdle(idleTimeout * 1000)
     return mounted
   } catch (error) {

@@ -3,13 +3,14 @@ import { statSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
 import { servedName, type ServedDevice } from '../device/serve.js'
 import { errorLine, UsageError } from '../errors.js'
+import type { RelaySession } from '../relay/relay-session.js'
 import type { MountOptions } from './options.js'
 import { parseRemote } from './remote-source.js'
 
 export type Source =
   | { kind: 'directory', path: string, tag: string }
   | { kind: 'socket', path: string, tag: string }
-  | { kind: 'remote', argv: readonly string[], tag: string }
+  | { kind: 'remote', argv: readonly string[], tag: string, session?: RelaySession }
   | { kind: 'served', device: ServedDevice, tag: string }
 
 const MAX_TAG_BYTES = 36

@@ -55,6 +55,8 @@ export class FarQueue {
   readonly #counters: Float64Array
   readonly #hiprio: HiprioQueue
   readonly #init: InitPolicy
+  /** What the device has when it goes is not answered. */
+  readonly #keepsQuiet: boolean
   readonly #events: FarEvents
   readonly #reader: StreamReader
   readonly #writer: StreamWriter
@@ -63,6 +65,7 @@ export class FarQueue {
   /** Whether a slot's request has not come back. */
   readonly #live: Uint8Array
   #ownUnique = 0
+  #saysNothing = false
   /** The device answers nothing any more. */
   #failed = 0
 
@@ -78,12 +81,13 @@ export class FarQueue {
 
   constructor(
     region: Region, plan: WorkerPlan, features: RingFeatures, inFd: number, outFd: number, counters: Float64Array,
-    hiprio: HiprioQueue, init: InitPolicy, events: FarEvents, trace: RequestTrace | null,
+    hiprio: HiprioQueue, init: InitPolicy, keepsQuiet: boolean, events: FarEvents, trace: RequestTrace | null,
   ) {
     this.#region = region
     this.#counters = counters
     this.#hiprio = hiprio
     this.#init = init
+    this.#keepsQuiet = keepsQuiet
     this.#events = events
     this.trace = trace
     this.slots = new SlotTable(plan)
@@ -128,11 +132,21 @@ export class FarQueue {
     const reader = this.#reader
     const missing = reader.left > 0 || reader.buffered > 0
     const part = reader.left > 0 ? `${this.#messageBytes - reader.left} of ${this.#messageBytes} bytes` : `${reader.buffered} bytes`
+    this.#endReceiving()
+    if (missing) this.broken = `the near end's stream was cut in the middle of a message (${part})`
+    else if (error < 0 && error !== -errno.ECONNRESET) this.broken = `the near end's stream failed (errno ${-error})`
+  }
+
+  #endReceiving(): void {
     this.ended = true
     if (this.#kind === Kind.REQUEST) this.slots.release(this.#slot)
     this.#kind = Kind.NONE
-    if (missing) this.broken = `the near end's stream was cut in the middle of a message (${part})`
-    else if (error < 0 && error !== -errno.ECONNRESET) this.broken = `the near end's stream failed (errno ${-error})`
+  }
+
+  /** Takes nothing more from the stream, and says nothing more: its near end has turned to another far end. */
+  stopListening(): void {
+    this.#endReceiving()
+    this.#saysNothing = true
   }
 
   /** Goes on with the message that is being read. @returns whether one was completed */
@@ -265,7 +279,7 @@ export class FarQueue {
     slots.inBytes[slot] = this.#messageBytes
     slots.fixedBytes[slot] = replyFixedBytes(opcode)
     slots.waiter[slot] = Waiter.KERNEL
-    if (this.#failed !== 0) return this.#fail(slot, this.#failed)
+    if (this.#failed !== 0) return this.#failUnsent(slot)
     if (payloadBytes > MAX_WRITE) return this.#fail(slot, -errno.EIO)
     if (payloadBytes > PAGE_SIZE && slots.freeLargeCount === 0) {
       slots.release(slot)
@@ -348,6 +362,12 @@ export class FarQueue {
     this.#writer.push(this.#header(slot, FuseOutHeader.SIZE, error, this.slots.uniqueLow[slot]!, this.slots.uniqueHigh[slot]!), FuseOutHeader.SIZE, slot)
   }
 
+  /** The device that was to have it is gone. */
+  #failUnsent(slot: number): void {
+    if (this.#keepsQuiet) this.slots.release(slot)
+    else this.#fail(slot, this.#failed)
+  }
+
   #reply(slot: number, used: number): void {
     const { slots } = this
     const out = slots.at(slot) + Slot.OUT
@@ -368,7 +388,7 @@ export class FarQueue {
 
   /** Sends what the stream takes. */
   send(): void {
-    if (this.#writer.queuedBytes > 0 && this.#writer.flush() < 0) this.dropReplies()
+    if (this.#writer.queuedBytes > 0 && (this.#saysNothing || this.#writer.flush() < 0)) this.dropReplies()
   }
 
   /** Nobody reads replies any more. */
@@ -415,7 +435,7 @@ export class FarQueue {
       this.#live[slot] = 0
       // its buffers are not used again: the device may still write to them
       this.slots.largeIn[slot] = this.slots.largeOut[slot] = NO_BUFFER
-      if (this.slots.waiter[slot] !== Waiter.DRIVER) this.#fail(slot, error)
+      if (this.slots.waiter[slot] !== Waiter.DRIVER) this.#failUnsent(slot)
       count++
     }
     this.inFlight = 0

@@ -26,9 +26,15 @@ const BATCH = 16
 /** How long the last replies may take to leave, in milliseconds. */
 const LAST_REPLIES_MS = 5000
 
+/** Word of `told`: not 0 when nobody is to be listened to any more, since another far end takes over. */
+export const FAR_TOLD_TO_END = 0
+
 export interface FarStream {
   inFd: number
   outFd: number
+  /** A near end that comes back has what was not answered carried out again: nothing is failed for it when the device goes. */
+  keepsQuiet: boolean
+  told: SharedArrayBuffer
 }
 
 export class FarWorker {
@@ -46,6 +52,7 @@ export class FarWorker {
   readonly #epoll = new Epoll()
   readonly #poll: PollBudget
   readonly #stream: FarStream
+  readonly #told: Int32Array
   /** Told once how the near end's stream ended, '' when it ended well. */
   readonly #streamEnded: (trouble: string) => void
   #waitsForRoom = false
@@ -61,6 +68,7 @@ export class FarWorker {
     this.#handlers = handlers
     this.#stream = stream
     this.#streamEnded = streamEnded
+    this.#told = new Int32Array(stream.told)
     this.#counters = workerCounters(setup.counters, 0)
     this.#attention = new Int32Array(setup.attention)
     this.#asleep = new Int32Array(setup.sleepFlags)
@@ -71,7 +79,7 @@ export class FarWorker {
     const { backend, features } = setup
     this.#hiprio = new HiprioQueue(region, setup.plan, features, this.#counters, () => this.#kickHiprio())
     this.#hiprio.takesInterrupts = backend.kind === 'emulated' || backend.takesInterrupts === true
-    this.#queue = new FarQueue(region, plan, features, stream.inFd, stream.outFd, this.#counters, this.#hiprio, setup.init, {
+    this.#queue = new FarQueue(region, plan, features, stream.inFd, stream.outFd, this.#counters, this.#hiprio, setup.init, stream.keepsQuiet, {
       initAnswered: (error, view, at) => {
         const request = this.#queue.lastInitAt + FuseInHeader.SIZE
         this.#post({
@@ -225,7 +233,10 @@ export class FarWorker {
     this.#attended = Atomics.load(this.#attention, 0)
     for (let command = this.#port.take(); command; command = this.#port.take()) {
       switch (command.type) {
-        case 'stop-hiprio': this.#hiprio.disconnect(); break
+        case 'stop-hiprio':
+          if (Atomics.load(this.#told, FAR_TOLD_TO_END) !== 0) this.#queue.stopListening()
+          this.#hiprio.disconnect()
+          break
         case 'drain': this.#draining = true; break
         case 'send-destroy':
           this.#queue.sendDestroy()

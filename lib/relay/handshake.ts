@@ -13,14 +13,14 @@ const QUOTED = 80
 export class StreamEndedError extends PeerGoneError {}
 
 /** Sends a hello. @throws SyscallError; StreamEndedError when nobody reads */
-export async function sendHello(fd: number, hello: Hello, deadline: number): Promise<void> {
+export async function sendHello(fd: number, hello: Hello, deadline: number, signal?: AbortSignal): Promise<void> {
   const bytes = encodeHello(hello)
   await withBuffer(async buffer => {
     buffer.bytes.set(bytes)
     for (let done = 0; done < bytes.length;) {
       const count = write(fd, buffer.address + done, bytes.length - done)
       if (count > 0) done += count
-      else if (count === -errno.EAGAIN) await until(fd, POLLOUT, deadline)
+      else if (count === -errno.EAGAIN) await until(fd, POLLOUT, deadline, signal)
       else if (count === -errno.EPIPE || count === -errno.ECONNRESET) throw new StreamEndedError('the other end of the stream is closed')
       else throw new SyscallError('write', -count, 'a hello')
     }
@@ -32,14 +32,15 @@ export async function sendHello(fd: number, hello: Hello, deadline: number): Pro
  *
  * @param end whose it is: `near` or `far`
  * @param deadline by the clock of `performance`
+ * @param signal ends the waiting, as the deadline does
  * @throws ProtocolError for what is none, quoting it; StreamEndedError; PeerGoneError ETIMEDOUT
  */
-export async function receiveHello(fd: number, end: 'near' | 'far', deadline: number): Promise<{ limits: Hello['limits'], text: Record<string, unknown> }> {
+export async function receiveHello(fd: number, end: 'near' | 'far', deadline: number, signal?: AbortSignal): Promise<{ limits: Hello['limits'], text: Record<string, unknown> }> {
   return await withBuffer(async buffer => {
     let have = 0
     const get = async (total: number): Promise<void> => {
       while (have < total) {
-        const count = await receive(fd, buffer.address + have, total - have, deadline)
+        const count = await receive(fd, buffer.address + have, total - have, deadline, signal)
         if (count === 0) throw new StreamEndedError(have === 0 ? 'the stream ended before a hello came' : `the stream ended within the hello of the ${end} end`)
         have += count
         if (magicBytes(buffer.bytes.subarray(0, Math.min(have, MAGIC_BYTES))) < Math.min(have, MAGIC_BYTES)) throw await stranger(fd, buffer, have, end)
@@ -65,19 +66,19 @@ async function stranger(fd: number, buffer: Region, have: number, end: string): 
 }
 
 /** @returns bytes, 0 at the end of the stream */
-async function receive(fd: number, address: number, lengthBytes: number, deadline: number): Promise<number> {
+async function receive(fd: number, address: number, lengthBytes: number, deadline: number, signal?: AbortSignal): Promise<number> {
   for (;;) {
     const count = read(fd, address, lengthBytes)
     if (count >= 0) return count
-    if (count === -errno.EAGAIN) await until(fd, POLLIN, deadline)
+    if (count === -errno.EAGAIN) await until(fd, POLLIN, deadline, signal)
     else if (count === -errno.ECONNRESET) return 0
     else if (count !== -errno.EINTR) throw new SyscallError('read', -count, 'a hello')
   }
 }
 
-async function until(fd: number, events: number, deadline: number): Promise<void> {
+async function until(fd: number, events: number, deadline: number, signal?: AbortSignal): Promise<void> {
   // in slices: a thread of libuv's pool that waits for long would hold up the end of the process
-  while (performance.now() < deadline) if (await pollAsync(fd, events, Math.max(1, Math.min(100, deadline - performance.now()))) !== 0) return
+  while (performance.now() < deadline && !signal?.aborted) if (await pollAsync(fd, events, Math.max(1, Math.min(100, deadline - performance.now()))) !== 0) return
   throw new PeerGoneError('no hello came in time', 'ETIMEDOUT')
 }
 

@@ -6,6 +6,7 @@
 import { ProtocolError } from '../errors.js'
 import { defineStruct } from '../wire/struct.js'
 import { MAX_WRITE } from '../driver/memory-plan.js'
+import { checkIdentity, type FarIdentity } from './far-identity.js'
 
 /** The fixed part; `text_bytes` bytes of JSON follow. */
 export const RelayHello = defineStruct('relay_hello', 32, {
@@ -16,13 +17,14 @@ export const RelayHello = defineStruct('relay_hello', 32, {
 const MAGIC = Buffer.from('\x89VFBRLY\n', 'latin1')
 
 /** Changes with every change that the other end has to know. */
-export const RELAY_VERSION = 1
+export const RELAY_VERSION = 2
 
 /** The largest message: the data of the largest request, with its headers and extensions. */
 export const MAX_MESSAGE = MAX_WRITE + 4096
 /** A message has at least so much: fuse_out_header. */
 export const MIN_MESSAGE = 16
 const MAX_TEXT = 65536
+const SESSION = /^[0-9a-f]{32}$/
 
 /** What an end can hold; the near end keeps to what the far end says. */
 export interface RelayLimits {
@@ -36,6 +38,10 @@ export interface RelayLimits {
 export interface NearText {
   /** Options of the mount that concern the device, as for `-o`. */
   options: string[]
+  /** Of a session that outlives its links: a secret that only its ends know, in hexadecimal. */
+  session?: string
+  /** The far end of its link before: it must have ended before this one answers. */
+  before?: FarIdentity
 }
 
 /** That of the far end's: a device, or why there is none. */
@@ -45,6 +51,10 @@ export interface FarText {
   features?: string[]
   /** What it cannot do there, one line each. */
   notices?: string[]
+  /** With a session: who it is, for the next link. */
+  process?: FarIdentity
+  /** Its clock, in milliseconds as Date.now() has it. */
+  nowMs?: number
   error?: string
   /** Code of that error, as in lib/errors.ts. */
   code?: string
@@ -129,7 +139,14 @@ function strings(value: unknown, field: string, end: string): string[] {
 
 /** @throws ProtocolError */
 export function checkNearText(text: Record<string, unknown>): NearText {
-  return { options: strings(text['options'], 'options', 'near') }
+  const { session, before } = text
+  if (session !== undefined && !(typeof session === 'string' && SESSION.test(session))) {
+    throw new ProtocolError('hello of the near end', 'session', JSON.stringify(session).slice(0, 60), '32 hexadecimal digits')
+  }
+  return {
+    options: strings(text['options'], 'options', 'near'),
+    ...session !== undefined && { session, ...before !== undefined && { before: checkIdentity(before, 'near') } },
+  }
 }
 
 /** @throws ProtocolError */
@@ -142,6 +159,8 @@ export function checkFarText(text: Record<string, unknown>): FarText {
   }
   return {
     ...optional('tag'), ...optional('error'), ...optional('code'),
+    ...text['process'] !== undefined && { process: checkIdentity(text['process'], 'far') },
+    ...Number.isFinite(text['nowMs']) && { nowMs: text['nowMs'] as number },
     features: strings(text['features'], 'features', 'far').map(printable), notices: strings(text['notices'], 'notices', 'far').map(printable),
   }
 }

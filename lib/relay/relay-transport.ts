@@ -4,9 +4,9 @@
  */
 import { Worker } from 'node:worker_threads'
 import { threadsEnd } from '../device/threads-stuck.js'
-import type { DeviceInfo, DeviceMemory, Transport } from '../driver/transport.js'
+import { OtherDeviceError, type DeviceInfo, type DeviceMemory, type Transport } from '../driver/transport.js'
 import type { WorkerBackend } from '../driver/worker-protocol.js'
-import { errorLine, PeerGoneError, UsageError } from '../errors.js'
+import { errorLine, PeerGoneError, ProtocolError, UsageError } from '../errors.js'
 import { tellAtExit } from '../sys/at-exit.js'
 import { dup } from '../sys/file.js'
 import { close, createEventfd, signalEventfd } from '../sys/io.js'
@@ -17,6 +17,7 @@ import { receiveHello, sendHello, StreamEndedError } from './handshake.js'
 import { checkFarText, type RelayLimits } from './hello.js'
 import { NEAR_ENDS, type NearMessage, type NearSetup } from './near-protocol.js'
 import { RelayCommand } from './relay-command.js'
+import type { RelaySession } from './relay-session.js'
 
 const FEATURES = { indirectDesc: true, eventIdx: true }
 const FEATURE_NAMES = ['VERSION_1', 'RING_INDIRECT_DESC', 'RING_EVENT_IDX']
@@ -36,11 +37,16 @@ export interface RelayOptions {
   timeoutMs: number
   /** Longest time to poll before sleeping, in microseconds. */
   pollUs: number
+  /** The session that this link is to go on with, for one that outlives its links. */
+  session?: RelaySession | undefined
+  /** Ends the waiting for the far end. */
+  signal?: AbortSignal | undefined
 }
 
 export class RelayTransport implements Transport {
   readonly info: DeviceInfo
   readonly notices: readonly string[]
+  readonly clockAheadMs: number
   onFailure: ((reason: string) => void) | undefined
   readonly #command: RelayCommand
   readonly #limits: RelayLimits
@@ -54,10 +60,11 @@ export class RelayTransport implements Transport {
   #ending = false
   #endedBadly = false
 
-  private constructor(command: RelayCommand, limits: RelayLimits, options: RelayOptions, notices: readonly string[]) {
+  private constructor(command: RelayCommand, limits: RelayLimits, options: RelayOptions, notices: readonly string[], clockAheadMs: number) {
     this.#command = command
     this.#limits = limits
     this.#pollUs = options.pollUs
+    this.clockAheadMs = clockAheadMs
     this.notices = notices.map(notice => `far end: ${notice}`)
     this.info = {
       tag: options.tag, ownTag: false, requestQueues: 1, features: FEATURES,
@@ -68,7 +75,7 @@ export class RelayTransport implements Transport {
   /**
    * Starts the command and greets the far end.
    *
-   * @throws UsageError when the command cannot be started, or the far end has no such source; ProtocolError when what
+   * @throws OtherDeviceError when the session cannot go on there; UsageError when the command cannot be started, or the far end has no such source; ProtocolError when what
    * answers is no relay, or of another version; PeerGoneError when it ends, or says nothing in time
    */
   static async connect(options: RelayOptions): Promise<RelayTransport> {
@@ -76,9 +83,16 @@ export class RelayTransport implements Transport {
     try {
       const deadline = performance.now() + options.timeoutMs
       const { limits, text } = await greet(command, options, deadline)
-      const { error, code, notices } = checkFarText(text)
+      const { error, code, notices, process, nowMs } = checkFarText(text)
+      if (error !== undefined && code === 'ESTALE' && options.session?.before !== undefined) throw new OtherDeviceError(`the far end cannot go on with the session: ${error}`)
       if (error !== undefined) throw code === undefined ? new PeerGoneError(`far end: ${error}`, 'ECONNREFUSED') : new UsageError(`far end: ${error}`, code)
-      return new RelayTransport(command, limits, options, notices ?? [])
+      if (options.session) {
+        if (process === undefined) throw new ProtocolError('hello of the far end', 'process', 'nothing', 'the identity of a process')
+        // from here on it may have requests of ours
+        options.session.before = process
+      }
+      // its clock was read before this arrived: what it stamped after a moment here never looks older than that
+      return new RelayTransport(command, limits, options, notices ?? [], nowMs === undefined ? 0 : nowMs - Date.now())
     } catch (error) {
       await command.end()
       throw error
@@ -112,7 +126,7 @@ export class RelayTransport implements Transport {
     thread.on('message', (message: NearMessage) => { if (message.type === 'gone') void this.#gone(message.reason) })
     thread.on('error', error => this.#failed(`the relay's thread failed: ${errorLine(error)}`))
     return plan.workers.map((_, i) => ({
-      kind: 'vhost-user', socketFd, hiprioKickFd: kickFd, hiprioCallFd: callFds[0]!, kickFd, callFd: callFds[i + 1]!, takesInterrupts: true,
+      kind: 'vhost-user', socketFd, hiprioKickFd: kickFd, hiprioCallFd: callFds[0]!, kickFd, callFd: callFds[i + 1]!, takesInterrupts: true, ownThread: true,
     }))
   }
 
@@ -149,13 +163,13 @@ export class RelayTransport implements Transport {
   }
 }
 
-async function greet(command: RelayCommand, { farOptions, timeoutMs }: RelayOptions, deadline: number): ReturnType<typeof receiveHello> {
+async function greet(command: RelayCommand, { farOptions, timeoutMs, session, signal }: RelayOptions, deadline: number): ReturnType<typeof receiveHello> {
   try {
-    await sendHello(command.outFd, { limits: OWN_LIMITS, text: { options: farOptions } }, deadline).catch(error => {
+    await sendHello(command.outFd, { limits: OWN_LIMITS, text: { options: farOptions, ...session?.text } }, deadline, signal).catch(error => {
       // why nobody reads is told by the end of what it says
       if (!(error instanceof StreamEndedError)) throw error
     })
-    return await receiveHello(command.inFd, 'far', deadline)
+    return await receiveHello(command.inFd, 'far', deadline, signal)
   } catch (error) {
     if (error instanceof StreamEndedError) throw new PeerGoneError(await command.obituary(OBITUARY_MS) ?? `${command.name}: ${error.message}`)
     if (error instanceof PeerGoneError) throw new PeerGoneError(`${command.name}: no virtiofs-bridge answers within ${timeoutMs / 1000} s`, 'ETIMEDOUT')

@@ -206,6 +206,43 @@ export function listenUnix(path: string, mode = 0o600): number {
   }
 }
 
+/** Writes a sockaddr_un of an abstract name, which has no file, into the staging buffer. @returns its length */
+function abstractAddress(name: string): number {
+  const { view, bytes } = staging()
+  const text = Buffer.from(name)
+  view.setUint16(0, AF_UNIX, true)
+  bytes[2] = 0
+  bytes.set(text, 3)
+  return 3 + text.length
+}
+
+/**
+ * Makes a listening socket with an abstract name (unix(7)), which goes with the socket.
+ * @param name at most 100 characters of ASCII
+ * @returns the listening socket, close-on-exec and non-blocking; the caller owns it
+ * @throws SyscallError
+ */
+export function listenAbstract(name: string): number {
+  const fd = streamSocket(SOCK_NONBLOCK)
+  try {
+    check(result(c_bind(fd, staging().address, abstractAddress(name))), 'bind', `@${name}`)
+    check(result(c_listen(fd, 4)), 'listen', `@${name}`)
+    return fd
+  } catch (error) {
+    close(fd)
+    throw error
+  }
+}
+
+/** Connects to one. @returns the socket, close-on-exec and non-blocking, which the caller owns, or −errno */
+export function connectAbstract(name: string): number {
+  const fd = streamSocket(SOCK_NONBLOCK)
+  const error = result(c_connect(fd, staging().address, abstractAddress(name)))
+  if (error === 0) return fd
+  close(fd)
+  return error
+}
+
 /**
  * Waits for a client of a listening socket.
  * @returns the connected socket, close-on-exec and non-blocking, −ETIMEDOUT or −errno

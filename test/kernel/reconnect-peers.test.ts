@@ -208,7 +208,6 @@ t.test('what cannot wait says so', { skip: noKernel() }, async t => {
   const cases: [source: string, options: string[], message: RegExp][] = [
     [t.testdir({}), WAIT, /needs a backend in another process/],
     [t.testdir({}), [...WAIT, 'backend=virtiofsd', 'queues=2'], /goes with one request queue/],
-    ['exec:true', WAIT, /needs a backend on this host/],
   ]
   for (const [source, options, message] of cases) {
     const { exit, stderr } = await runToEnd([...BRIDGE, source, t.testdir({}), '-o', options.join(',')])

@@ -70,7 +70,7 @@ t.test('a far end that is none', async t => {
 })
 
 for (const [how, line] of Object.entries({
-  'another version': /hello of the far end: version is 2, expected 1 \(both ends need the same version/,
+  'another version': /hello of the far end: version is 3, expected 2 \(both ends need the same version/,
   'no requests': /requests is 0/, 'no large requests': /large_requests is 1/, 'another limit of messages': /max_message is 1073741824/, 'a flag': /flags is 1/,
   'a text without end': /text_bytes is 4294967295/, 'no JSON': /text is "hello", expected an object/, 'half a hello': /node ended|env ended|stream ended within the hello/, 'an error': /far end: no \[31m such thing$/m,
   'a tag that is a number': /tag is 5, expected a string/,
@@ -95,7 +95,7 @@ t.test('the far end, with something else before it', async t => {
   fails(t, 'half a hello', await relay(hello().subarray(0, 30)), 32, /the stream ended within the hello of the near end/)
   const version = hello()
   version.writeUInt32LE(9, RelayHello.version)
-  fails(t, 'another version', await relay(version), 32, /hello of the near end: version is 9, expected 1/)
+  fails(t, 'another version', await relay(version), 32, /hello of the near end: version is 9, expected 2/)
   for (const [what, options, error] of [
     ['a program to run', ['virtiofsd=/bin/sh'], 'option virtiofsd is not for the near end to choose'],
     ['less than the far end asks for', ['translate_uid=map:0:0:1'], 'option translate_uid is set otherwise at the far end'],
@@ -106,6 +106,14 @@ t.test('the far end, with something else before it', async t => {
     t.strictSame([ending.code, ending.stderr], [1, ''], 'told to the near end alone')
   }
   t.match(told(await relay(hello(5))), { error: 'hello of the near end: options is 5, expected a list of strings' }, 'options that are none')
+  const greeting = (more: object): Buffer => Buffer.from(encodeHello({ limits: NEAR, text: { options: [], ...more } }))
+  const session = '0123456789abcdef'.repeat(2)
+  for (const [what, more, error] of [
+    ['a session that is no secret', { session: 'x' }, /session is "x", expected 32 hexadecimal digits/],
+    ['a far end before that is none', { session, before: { pid: 1 } }, /process is .*, expected the identity of a process/],
+    ['one behind a door that is none of ours', { session, before: { boot: '', pidNamespace: '', timeNamespace: '', start: '1', pid: 1, door: '/tmp/.X11-unix/X0' } }, /expected the identity of a process/],
+  ] as const) t.match(told(await relay(greeting(more))), { error }, what)
+  t.match(told(await relay(greeting({ session }))), { process: { pid: Number, door: /^virtiofs-bridge-relay-/ }, nowMs: Number })
   const missing = await bridge(['relay', join(dir, 'nowhere')], hello())
   t.match(told(missing), { error: /no such directory/, code: 'ENOENT' })
   t.equal(missing.code, 32)

@@ -69,6 +69,22 @@ for (const { opcode, body, mode } of MAKING) {
   }
 }
 
+for (const [what, aheadMs] of [['ahead', 3_600_000], ['behind', -3_600_000]] as const) {
+  t.test(`a device whose clock is ${what}: what was made in the meantime is told from what was there`, async t => {
+    for (const [agoMs, error] of [[0, 0], [60_000, -errno.EEXIST]] as const) {
+      await withSession(t, session => {
+        session.session.clockAheadMs = aheadMs
+        inFlight(session, Op.MKDIR, MAKING[0]!.body)
+        session.answer(Op.MKDIR, NOTHING, -errno.EEXIST)
+        const facts = { id: 5, mode: MODE.dir, changedMs: Date.now() + aheadMs - agoMs }
+        const replies = session.answer(Op.LOOKUP, entry(facts))
+        t.match(error === 0 ? session.answer(Op.LOOKUP, entry(facts)) : replies, [{ error }])
+        t.match(session.takeHiprio(), [{ opcode: Op.FORGET, nodeid: 5n }])
+      })
+    }
+  })
+}
+
 t.test('what a device that never went says is not doubted', async t => {
   await withSession(t, session => {
     t.match(session.ask(Op.MKDIR, MAKING[0]!.body, 1, NOTHING, -errno.EEXIST), { error: -errno.EEXIST })

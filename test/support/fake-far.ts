@@ -5,7 +5,7 @@
  *     node dist/test/support/fake-far.js HOW
  */
 import { FuseInHeader, FuseOutHeader } from '../../lib/fuse/abi.js'
-import { encodeHello, RelayHello } from '../../lib/relay/hello.js'
+import { encodeHello, RELAY_VERSION, RelayHello } from '../../lib/relay/hello.js'
 
 const how = process.argv[2]!
 const limits = { requests: 8, large: 8 }
@@ -34,7 +34,7 @@ const answers: Record<string, (unique: bigint) => Buffer> = {
 }
 
 const hellos: Record<string, () => Uint8Array> = {
-  'another version': () => edited(RelayHello.version, 2),
+  'another version': () => edited(RelayHello.version, RELAY_VERSION + 1),
   'no requests': () => edited(RelayHello.requests, 0),
   'no large requests': () => edited(RelayHello.large_requests, 1),
   'another limit of messages': () => edited(RelayHello.max_message, 1 << 30),

@@ -22,6 +22,8 @@ export interface MountSettings {
   backendArgs?: readonly string[]
   /** A directory to share, instead of a new one. */
   source?: string
+  /** The bridge's SOURCE, which leads to that directory. */
+  remote?: string
   /** Puts files into the shared directory before it is mounted. */
   files?: (source: string) => void
   /** How long the body may take before what is stuck is dumped and the mount aborted. */
@@ -125,8 +127,8 @@ export async function withMount(t: Test, settings: MountSettings, body: (live: L
 }
 
 /** @throws Error when it does not get usable, with what was said */
-async function start(live: LiveMount, { peer, options = [], backendArgs, env }: MountSettings): Promise<void> {
-  let from = live.source
+async function start(live: LiveMount, { peer, remote, options = [], backendArgs, env }: MountSettings): Promise<void> {
+  let from = remote ?? live.source
   if (peer === 'relay') {
     from = relaySource(live.source)
   } else if (peer !== 'emulated') {

@@ -135,3 +135,15 @@ function checkRecords(live: LiveMount, acknowledged: number, failures: string[])
 export function ownBackend(live: LiveMount): number[] {
   return processTree(live.pid).slice(1)
 }
+
+/**
+ * The processes of a transport to a far end, which takes longer to start than kills are apart: mostly
+ * none while it is away, so that it comes back in between.
+ */
+export function ownTransport(live: LiveMount): () => number[] {
+  const random = new SeededRandom(1)
+  return () => {
+    const away = live.trace().filter(({ event }) => event === 'lost').length > live.trace().filter(({ event }) => event === 'found').length
+    return away && random.below(16) > 0 ? [] : ownBackend(live)
+  }
+}

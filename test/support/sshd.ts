@@ -5,7 +5,7 @@ import { createServer } from 'node:net'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Program } from './program.js'
+import { processTree, Program } from './program.js'
 import { noProgram } from './peers.js'
 
 const SSHD = '/usr/sbin/sshd'
@@ -72,6 +72,15 @@ export class Sshd {
   /** A source for the bridge. */
   url(path: string): string {
     return `ssh://${this.user}@127.0.0.1:${this.port}${path}`
+  }
+
+  get pid(): number {
+    return this.#server.pid
+  }
+
+  /** Itself, and all that runs below it. */
+  processes(): number[] {
+    return processTree(this.pid)
   }
 
   async end(): Promise<void> {

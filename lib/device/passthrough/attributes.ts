@@ -43,10 +43,16 @@ export function writeAttrOut(view: DataView, at: number, stat: StatBuffer, timeo
   return FuseAttrOut.SIZE
 }
 
-/** fuse_entry_out but for its node id. The generation is part of the node id. */
+/**
+ * fuse_entry_out but for its node id. A node id is of one inode only, so the kernel needs no
+ * generation. Who knows an inode by its number needs one that outlives this device: its birth, which
+ * a later file with the number does not share.
+ */
 export function writeEntryOut(view: DataView, at: number, stat: StatBuffer, entrySeconds: number, attrSeconds: number): number {
-  view.setUint32(at + FuseEntryOut.generation, 0, true)
-  view.setUint32(at + FuseEntryOut.generation + 4, 0, true)
+  const st = stat.words
+  // the kernel keeps only the low half
+  view.setInt32(at + FuseEntryOut.generation, st[St.btime]! ^ st[St.btimeNsec]!, true)
+  view.setInt32(at + FuseEntryOut.generation + 4, st[St.btimeNsec]!, true)
   view.setUint32(at + FuseEntryOut.entry_valid, entrySeconds, true)
   view.setUint32(at + FuseEntryOut.entry_valid + 4, 0, true)
   view.setUint32(at + FuseEntryOut.attr_valid, attrSeconds, true)

@@ -1,0 +1,16 @@
+/** What outlives a link to a far end, when its session does (on_disconnect=wait). */
+import { randomBytes } from 'node:crypto'
+import type { FarIdentity } from './far-identity.js'
+import type { NearText } from './hello.js'
+
+export class RelaySession {
+  /** Known to nobody else: who has it may end a far end of this session. */
+  readonly #token = randomBytes(16).toString('hex')
+  /** The far end that was reached last. */
+  before: FarIdentity | undefined
+
+  /** For the hello of the next link. */
+  get text(): Pick<NearText, 'session' | 'before'> {
+    return { session: this.#token, ...this.before && { before: this.before } }
+  }
+}
