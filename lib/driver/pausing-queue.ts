@@ -50,11 +50,12 @@ export abstract class PausingQueue extends RequestQueue {
   }
 
   protected override giveUp(slot: number, error: number): void {
-    this.#forgetSpilled(slot)
+    this.forgetSpilled(slot)
     super.giveUp(slot, error)
   }
 
-  #forgetSpilled(slot: number): void {
+  /** The slot is another request's from now on, which must not be given the data. */
+  protected forgetSpilled(slot: number): void {
     this.#spilledBytes -= this.#spilled.get(slot)?.length ?? 0
     this.#spilled.delete(slot)
   }
@@ -79,7 +80,7 @@ export abstract class PausingQueue extends RequestQueue {
     if (slots.freeLargeCount === 0) return false
     const large = slots.largeIn[slot] = slots.takeLarge()
     this.region.bytes.set(data, slots.largeAt(large))
-    this.#forgetSpilled(slot)
+    this.forgetSpilled(slot)
     return true
   }
 
@@ -156,6 +157,7 @@ export abstract class PausingQueue extends RequestQueue {
     }
     // nobody waits for it, or only this driver did
     this.inFlight--
+    this.forgetSpilled(slot)
     if (slot !== this.ownSlot) slots.release(slot)
   }
 

@@ -309,6 +309,7 @@ export class SessionQueue extends PausingQueue {
       this.#ids.restore(slot, slots.opcode[slot]!, view, slots.at(slot))
       this.trace.ended(view, slots, slot, 0, length)
     }
+    this.forgetSpilled(slot)
     slots.release(slot)
   }
 

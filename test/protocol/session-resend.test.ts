@@ -284,6 +284,12 @@ async function append(t: Test, sizeBytes: number, reply: (session: SessionFixtur
     const [end] = [...session.complete(), ...reply(session)]
     t.match(end, sizeBytes === 1050 || sizeBytes === 1101 ? { error: -errno.EIO } : { error: 0 })
     if (end!.error === 0) t.equal(Buffer.from(end!.payload).readUInt32LE(0), 100)
+    session.fuse.send(Op.FSYNC, args(16, { 0: Number(handle) }), { nodeid: file })
+    session.receiveAll()
+    const next = session.sent(Op.FSYNC)
+    t.equal(next.bytes.length, FuseInHeader.SIZE + 16, 'the next request has nothing of its data')
+    session.present.answer(next)
+    session.complete()
   })
 }
 

@@ -13,6 +13,8 @@ const CHILD = fileURLToPath(new URL('./reconnect-child.js', import.meta.url))
 const KINDS = ['reader', 'appender', 'writer', 'names'] as const
 /** How long a program may need to see that it is to stop, with a backend that is away. */
 const END_MS = 60_000
+/** What git does takes as long as all the times together in which it is away. */
+const GIT_MS = 300_000
 
 export interface LoadResult {
   kills: number
@@ -80,10 +82,10 @@ async function clones(live: LiveMount, stop: { now: boolean }, failures: string[
   try {
     for (; !stop.now || count === 0; count++) {
       const clone = join(live.dir, 'clones', String(count))
-      await run(['git', 'clone', '-q', '--no-local', origin, clone], { cwd: live.dir, env })
-      const status = await run(['git', 'status', '--porcelain'], { cwd: clone, env })
+      await run(['git', 'clone', '-q', '--no-local', origin, clone], { cwd: live.dir, env, timeoutMs: GIT_MS })
+      const status = await run(['git', 'status', '--porcelain'], { cwd: clone, env, timeoutMs: GIT_MS })
       if (status !== '') failures.push(`clone ${count} is not clean: ${status}`)
-      await run(['git', 'fsck', '--strict'], { cwd: clone, env })
+      await run(['git', 'fsck', '--strict'], { cwd: clone, env, timeoutMs: GIT_MS })
     }
   } catch (error) {
     failures.push(`clone ${count}: ${(error as Error).message}`)
