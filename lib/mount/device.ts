@@ -62,6 +62,7 @@ function refuseForRemote(options: MountOptions, faults: FaultControl | undefined
 async function reach({ argv, tag, session }: Extract<Source, { kind: 'remote' }>, options: MountOptions, signal: AbortSignal | undefined): Promise<Transport> {
   return await RelayTransport.connect({
     argv, tag, farOptions: formatMountOptions(options, FORWARDED), timeoutMs: mountTimeoutMs(options.mountTimeout), pollUs: pollMicroseconds(options.poll ?? 'off'), session, signal,
+    lookAhead: options.defaultPermissions ?? true,
   })
 }
 

@@ -5,12 +5,13 @@
  *   ring ─► waiting ─► in the stream, then at the far end ─► reply ─► ring
  *             │  as many as the far end can hold
  *   hiprio ─► urgent: goes before everything that waits
+ *   LookAhead ─► requests of its own, and answers to LOOKUPs
  *
  * On the wire a request has a unique of its own, from which its entry follows: replies come in any
  * order, and one that nobody asked for shows. Belongs to one thread.
  */
 import { errno } from '../errors.js'
-import { FuseInHeader, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
+import { FUSE_INIT_FLAGS, FuseEntryOut, FuseInHeader, FuseInitOut, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
 import { hasReply, Op, replyPayloadBytes } from '../fuse/opcodes.js'
 import { SlotFifo } from '../driver/slot-fifo.js'
 import { scratch, type Region } from '../sys/memory.js'
@@ -19,6 +20,7 @@ import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { RingLayout } from '../virtio/split-ring.js'
 import { MAX_MESSAGE, type RelayLimits } from './hello.js'
 import { largeBuffers } from './limits.js'
+import { isChange, isRead, LISTINGS, LookAhead } from './look-ahead.js'
 import { MAX_PLACES, StreamReader } from './stream-reader.js'
 import { StreamWriter } from './stream-writer.js'
 
@@ -36,6 +38,9 @@ const INDEX_MASK = (1 << INDEX_BITS) - 1
 /** Below those that the far end's driver makes itself. */
 const HIGH_LIMIT = 0x10000000
 const NONE = -1
+/** Tokens of the writer from here on are of listings. */
+const FORGET_TOKEN = 1 << 20
+const LOOKUP_REPLY_BYTES = FuseOutHeader.SIZE + FuseEntryOut.SIZE
 
 /** What can become of an entry. */
 const enum State { FREE, WAITING, SENT }
@@ -44,6 +49,8 @@ export interface NearStream {
   inFd: number
   outFd: number
   limits: RelayLimits
+  /** Whether directories may be listed ahead: not where the device decides for each caller what exists. */
+  lookAhead: boolean
 }
 
 export class NearDevice {
@@ -65,6 +72,8 @@ export class NearDevice {
   readonly #uniqueLow: Uint32Array
   readonly #uniqueHigh: Uint32Array
   readonly #large: Uint8Array
+  readonly #opcode: Uint16Array
+  readonly #changes: Uint8Array
   readonly #readable: Uint8Array
   readonly #writable: Uint8Array
   readonly #writableBytes: Float64Array
@@ -87,16 +96,36 @@ export class NearDevice {
   /** The entry whose reply is being read. */
   #reading = NONE
   #replyBytes = 0
+  #replyError = 0
+
+  readonly #ahead: LookAhead
+  readonly #mayLookAhead: boolean
+  /** Entries from here on are of listings. */
+  readonly #ownFrom: number
+  /** Listings with a request that waits; with a message, plus LISTINGS. */
+  readonly #ownWaiting = new SlotFifo(2 * LISTINGS)
+  readonly #ownBytes = new Float64Array(2 * LISTINGS)
+  readonly #ownAddress = new Float64Array(2 * LISTINGS)
 
   /** @throws RangeError when the rings are larger than a unique can tell */
-  constructor(region: Region, layouts: readonly RingLayout[], features: RingFeatures, { inFd, outFd, limits }: NearStream) {
-    const entries = layouts.slice(1).reduce((sum, ring) => sum + ring.size, 0)
+  constructor(region: Region, layouts: readonly RingLayout[], features: RingFeatures, { inFd, outFd, limits, lookAhead }: NearStream) {
+    const chains = layouts.slice(1).reduce((sum, ring) => sum + ring.size, 0)
+    const entries = chains + LISTINGS
     if (entries > INDEX_MASK) throw new RangeError(`${entries} requests in flight, at most ${INDEX_MASK} are possible`)
     this.#region = region
     this.#limits = limits
     this.#rings = layouts.map(layout => new DeviceRing(region, layout, features))
     this.#reader = new StreamReader(inFd, region)
-    this.#writer = new StreamWriter(outFd, 1024, token => this.#urgentSent(token))
+    this.#writer = new StreamWriter(outFd, 1024, token => token < FORGET_TOKEN ? this.#urgentSent(token) : this.#ahead.forgotten(token - FORGET_TOKEN))
+    this.#mayLookAhead = lookAhead
+    this.#ownFrom = chains
+    this.#ahead = new LookAhead({
+      request: (listing, address, lengthBytes, large) => {
+        this.#large[chains + listing] = large
+        this.#queueOwn(listing, address, lengthBytes)
+      },
+      message: (listing, address, lengthBytes) => this.#queueOwn(LISTINGS + listing, address, lengthBytes),
+    })
     this.#state = new Uint8Array(entries)
     this.#ring = new Uint8Array(entries)
     this.#head = new Uint16Array(entries)
@@ -105,14 +134,16 @@ export class NearDevice {
     this.#uniqueLow = new Uint32Array(entries)
     this.#uniqueHigh = new Uint32Array(entries)
     this.#large = new Uint8Array(entries)
+    this.#opcode = new Uint16Array(entries)
+    this.#changes = new Uint8Array(entries)
     this.#readable = new Uint8Array(entries)
     this.#writable = new Uint8Array(entries)
     this.#writableBytes = new Float64Array(entries)
     this.#addresses = new Float64Array(entries * MAX_PLACES)
     this.#lengths = new Float64Array(entries * MAX_PLACES)
     this.#cells = scratch(CELL_BYTES * (entries + layouts[0]!.size))
-    this.#free = Int32Array.from({ length: entries }, (_, i) => entries - 1 - i)
-    this.#freeCount = entries
+    this.#free = Int32Array.from({ length: chains }, (_, i) => chains - 1 - i)
+    this.#freeCount = chains
     this.#waiting = new SlotFifo(entries)
     this.#urgent = new SlotFifo(layouts[0]!.size)
     this.#urgentAddress = new Float64Array(layouts[0]!.size)
@@ -242,7 +273,13 @@ export class NearDevice {
       return false
     }
     const opcode = view.getUint32(at + FuseInHeader.opcode, true)
+    if (opcode === Op.LOOKUP && this.#ahead.enabled && this.#lookUpHere(ring, index, head, at)) return true
     const entry = this.#free[--this.#freeCount]!
+    this.#opcode[entry] = opcode
+    this.#changes[entry] = isChange(opcode, view, at) ? 1 : 0
+    if (this.#changes[entry] === 1) this.#ahead.changeBegins()
+    else if (isRead(opcode)) this.#ahead.touch(view, at + FuseInHeader.nodeid)
+    if (opcode === Op.DESTROY) this.#ahead.enabled = false
     this.#state[entry] = State.WAITING
     this.#ring[entry] = index
     this.#head[entry] = head
@@ -258,6 +295,45 @@ export class NearDevice {
     }
     if (hasReply(opcode)) this.#waiting.push(entry)
     else this.#answer(entry, -errno.EINVAL)
+    return true
+  }
+
+  /** Answers a LOOKUP from what was listed ahead. @returns whether it was */
+  #lookUpHere(ring: DeviceRing, index: number, head: number, at: number): boolean {
+    if (ring.readableCount !== 1 || ring.lengths[1]! < LOOKUP_REPLY_BYTES) return false
+    const { view } = this.#region
+    const out = ring.addresses[1]! - this.#region.address
+    if (!this.#ahead.lookup(this.#region, at, ring.readableBytes, out + FuseOutHeader.SIZE)) return false
+    view.setUint32(out + FuseOutHeader.len, LOOKUP_REPLY_BYTES, true)
+    view.setInt32(out + FuseOutHeader.error, 0, true)
+    view.setUint32(out + FuseOutHeader.unique, view.getUint32(at + FuseInHeader.unique, true), true)
+    view.setUint32(out + FuseOutHeader.unique + 4, view.getUint32(at + FuseInHeader.unique + 4, true), true)
+    this.#rings[index]!.push(head, LOOKUP_REPLY_BYTES)
+    return true
+  }
+
+  #queueOwn(what: number, address: number, lengthBytes: number): void {
+    this.#ownAddress[what] = address
+    this.#ownBytes[what] = lengthBytes
+    this.#ownWaiting.push(what)
+  }
+
+  /** Sends the oldest message of the listings. @returns whether there was room for it */
+  #feedOwn(): boolean {
+    const what = this.#ownWaiting.at(0)
+    const address = this.#ownAddress[what]!
+    if (what >= LISTINGS) {
+      this.#writer.push(address, this.#ownBytes[what]!, FORGET_TOKEN + what - LISTINGS)
+    } else {
+      const entry = this.#ownFrom + what
+      if (this.#inFlight >= this.#limits.requests || this.#largeInFlight + this.#large[entry]! > this.#limits.large) return false
+      this.#number(entry)
+      const { memory } = this.#ahead
+      memory.view.setUint32(address - memory.address + FuseInHeader.unique, this.#wireLow[entry]!, true)
+      memory.view.setUint32(address - memory.address + FuseInHeader.unique + 4, this.#wireHigh[entry]!, true)
+      this.#writer.push(address, this.#ownBytes[what]!)
+    }
+    this.#ownWaiting.shift()
     return true
   }
 
@@ -290,6 +366,7 @@ export class NearDevice {
         writer.push(this.#urgentAddress[head]!, this.#urgentBytes[head]!, head)
         continue
       }
+      if (this.#ownWaiting.length > 0 && this.#feedOwn()) continue
       if (this.#waiting.length === 0) return
       const entry = this.#waiting.at(0)
       if (this.#inFlight >= this.#limits.requests || this.#largeInFlight + this.#large[entry]! > this.#limits.large) return
@@ -298,19 +375,24 @@ export class NearDevice {
     }
   }
 
-  #queue(entry: number): void {
+  /** Counts a request that is sent, and gives it a unique. */
+  #number(entry: number): void {
     this.#state[entry] = State.SENT
     this.#inFlight++
     this.#largeInFlight += this.#large[entry]!
     this.#sequence++
-    const low = this.#wireLow[entry] = ((this.#sequence << (INDEX_BITS + 1)) | (entry << 1)) >>> 0
+    this.#wireLow[entry] = ((this.#sequence << (INDEX_BITS + 1)) | (entry << 1)) >>> 0
     // never 0, which is that of notifications
-    const high = this.#wireHigh[entry] = 1 + (Math.floor(this.#sequence / 2 ** (31 - INDEX_BITS)) % (HIGH_LIMIT - 1))
+    this.#wireHigh[entry] = 1 + (Math.floor(this.#sequence / 2 ** (31 - INDEX_BITS)) % (HIGH_LIMIT - 1))
+  }
+
+  #queue(entry: number): void {
+    this.#number(entry)
     const cell = CELL_BYTES * entry
     const first = entry * MAX_PLACES
     this.#copyHead(cell, this.#addresses[first]! - this.#region.address, FuseInHeader.SIZE)
-    this.#cells.view.setUint32(cell + FuseInHeader.unique, low, true)
-    this.#cells.view.setUint32(cell + FuseInHeader.unique + 4, high, true)
+    this.#cells.view.setUint32(cell + FuseInHeader.unique, this.#wireLow[entry]!, true)
+    this.#cells.view.setUint32(cell + FuseInHeader.unique + 4, this.#wireHigh[entry]!, true)
     this.#writer.push(this.#cells.address + cell, FuseInHeader.SIZE)
     for (let i = 0; i < this.#readable[entry]!; i++) {
       const skip = i === 0 ? FuseInHeader.SIZE : 0
@@ -355,9 +437,24 @@ export class NearDevice {
     if (!reader.settle()) return false
     const entry = this.#reading
     this.#reading = NONE
+    if (entry >= this.#ownFrom) {
+      this.#countEnd(entry)
+      this.#state[entry] = State.FREE
+      this.#ahead.answered(entry - this.#ownFrom, this.#replyError, this.#replyBytes - FuseOutHeader.SIZE)
+      return true
+    }
+    if (this.#opcode[entry] === Op.INIT) this.#initAnswered(entry)
+    else if (isRead(this.#opcode[entry]!)) this.#ahead.touch(this.#region.view, this.#addresses[entry * MAX_PLACES]! - this.#region.address + FuseInHeader.nodeid)
     this.#rings[this.#ring[entry]!]!.push(this.#head[entry]!, this.#replyBytes)
     this.#release(entry)
     return true
+  }
+
+  #initAnswered(entry: number): void {
+    if (this.#replyError !== 0 || this.#replyBytes < FuseOutHeader.SIZE + FuseInitOut.flags + 4) return
+    const at = this.#addresses[entry * MAX_PLACES + this.#readable[entry]!]! - this.#region.address
+    const flags = this.#region.view.getUint32(at + FuseOutHeader.SIZE + FuseInitOut.flags, true)
+    this.#ahead.enabled = this.#mayLookAhead && (flags & 1 << FUSE_INIT_FLAGS.DO_READDIRPLUS) !== 0
   }
 
   /** A header has come: finds its request and says where the rest goes. */
@@ -371,12 +468,16 @@ export class NearDevice {
     if (entry >= this.#state.length || this.#state[entry] !== State.SENT || this.#wireLow[entry] !== low || this.#wireHigh[entry] !== high) {
       return this.#bad('unique', `0x${high.toString(16)}:${low.toString(16)}`, 'that of a request in flight')
     }
-    if (length < FuseOutHeader.SIZE || length > this.#writableBytes[entry]!) return this.#bad('len', length, `${FuseOutHeader.SIZE} to ${this.#writableBytes[entry]}`)
+    const own = entry >= this.#ownFrom
+    const room = own ? FuseOutHeader.SIZE + this.#ahead.room(entry - this.#ownFrom) : this.#writableBytes[entry]!
+    if (length < FuseOutHeader.SIZE || length > room) return this.#bad('len', length, `${FuseOutHeader.SIZE} to ${room}`)
     if (error > 0 || error <= -ERROR_LIMIT) return this.#bad('error', error, `more than ${-ERROR_LIMIT} and at most 0`)
     if (error < 0 && length !== FuseOutHeader.SIZE) return this.#bad('len', length, `${FuseOutHeader.SIZE} with error ${error}`)
     this.#reader.skip(FuseOutHeader.SIZE)
     this.#reading = entry
     this.#replyBytes = length
+    this.#replyError = error
+    if (own) return this.#reader.place(this.#ahead.placeOf(entry - this.#ownFrom), length - FuseOutHeader.SIZE, this.#ahead.memory)
     this.#writeHeader(entry, length, error)
     let left = length - FuseOutHeader.SIZE
     let skip: number = FuseOutHeader.SIZE
@@ -409,15 +510,19 @@ export class NearDevice {
   }
 
   #release(entry: number): void {
-    if (this.#state[entry] === State.SENT) {
-      this.#inFlight--
-      this.#largeInFlight -= this.#large[entry]!
-    }
+    if (this.#state[entry] === State.SENT) this.#countEnd(entry)
+    if (this.#changes[entry] === 1) this.#ahead.changeEnded()
     this.#state[entry] = State.FREE
     this.#free[this.#freeCount++] = entry
   }
 
+  #countEnd(entry: number): void {
+    this.#inFlight--
+    this.#largeInFlight -= this.#large[entry]!
+  }
+
   close(): void {
+    this.#ahead.close()
     this.#reader.close()
   }
 }

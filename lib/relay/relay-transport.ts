@@ -37,6 +37,8 @@ export interface RelayOptions {
   timeoutMs: number
   /** Longest time to poll before sleeping, in microseconds. */
   pollUs: number
+  /** Whether names may be looked up by listing directories: not where the device decides for each caller what exists. */
+  lookAhead: boolean
   /** The session that this link is to go on with, for one that outlives its links. */
   session?: RelaySession | undefined
   /** Ends the waiting for the far end. */
@@ -51,6 +53,7 @@ export class RelayTransport implements Transport {
   readonly #command: RelayCommand
   readonly #limits: RelayLimits
   readonly #pollUs: number
+  readonly #lookAhead: boolean
   readonly #state = new SharedArrayBuffer(4)
   readonly #fds: number[] = []
   #theirEnd = -1
@@ -64,6 +67,7 @@ export class RelayTransport implements Transport {
     this.#command = command
     this.#limits = limits
     this.#pollUs = options.pollUs
+    this.#lookAhead = options.lookAhead
     this.clockAheadMs = clockAheadMs
     this.notices = notices.map(notice => `far end: ${notice}`)
     this.info = {
@@ -116,7 +120,7 @@ export class RelayTransport implements Transport {
     own(socketFd)
     this.#theirEnd = own(theirEnd)
     const workerData: NearSetup = {
-      inFd: this.#command.inFd, outFd: this.#command.outFd, limits: this.#limits, memoryAddress: address, memoryBytes: plan.lengthBytes,
+      inFd: this.#command.inFd, outFd: this.#command.outFd, limits: this.#limits, lookAhead: this.#lookAhead, memoryAddress: address, memoryBytes: plan.lengthBytes,
       layouts, features: FEATURES, kickFd, callFds, wakeFd: this.#wakeFd, state: this.#state, pollUs: this.#pollUs,
     }
     const thread = this.#thread = new Worker(new URL('./near-thread.js', import.meta.url), { workerData, execArgv: threadArguments(), name: 'virtiofs-relay' })

@@ -24,8 +24,9 @@ export class StreamReader {
   total = 0
   readonly #buffer: Region
   readonly #fd: number
-  /** The memory that places lie in. */
+  /** The memory that places lie in: of most messages, and of the one at hand. */
   readonly #memory: Region
+  #target: Region
   readonly #iov = scratch(IOVEC_BYTES * (MAX_PLACES + 1))
   readonly #addresses = new Float64Array(MAX_PLACES)
   readonly #lengths = new Float64Array(MAX_PLACES)
@@ -36,7 +37,7 @@ export class StreamReader {
   /** @param fd not blocking; the caller's */
   constructor(fd: number, memory: Region) {
     this.#fd = fd
-    this.#memory = memory
+    this.#memory = this.#target = memory
     this.#buffer = viewRegion(mapAnonymous(READ_BUFFER_BYTES), READ_BUFFER_BYTES)
     this.view = this.#buffer.view
   }
@@ -50,10 +51,15 @@ export class StreamReader {
     this.at += count
   }
 
-  /** The next bytes of the stream go there. @param address in the memory given; places are filled in order */
-  place(address: number, lengthBytes: number): void {
+  /**
+   * The next bytes of the stream go there. Places are filled in order.
+   * @param address in the memory given
+   * @param memory in this one instead; the same for all places of a message
+   */
+  place(address: number, lengthBytes: number, memory = this.#memory): void {
     if (lengthBytes === 0) return
     if (this.left === 0) this.#first = this.#count = 0
+    this.#target = memory
     this.#addresses[this.#count] = address
     this.#lengths[this.#count++] = lengthBytes
     this.left += lengthBytes
@@ -63,7 +69,7 @@ export class StreamReader {
   settle(): boolean {
     while (this.left > 0 && this.#end > this.at) {
       const count = Math.min(this.#lengths[this.#first]!, this.#end - this.at)
-      this.#memory.bytes.set(this.#buffer.bytes.subarray(this.at, this.at + count), this.#addresses[this.#first]! - this.#memory.address)
+      this.#target.bytes.set(this.#buffer.bytes.subarray(this.at, this.at + count), this.#addresses[this.#first]! - this.#target.address)
       this.at += count
       this.#filled(count)
     }

@@ -18,6 +18,11 @@ export function microseconds(): number {
   return time.view.getInt32(0, true) % WRAP_SECONDS * 1_000_000 + (time.view.getInt32(8, true) / 1000 | 0)
 }
 
+/** Seconds at the last reading of `microseconds`, from a beginning that stays: for times that may be further apart. */
+export function secondsRead(): number {
+  return time!.view.getInt32(0, true)
+}
+
 /** Microseconds from one reading of the clock to a later one, which is less than a thousand seconds after it. */
 export function elapsedUs(from: number, to: number): number {
   return to < from ? to - from + WRAP_US : to - from

@@ -24,7 +24,7 @@ function makeScene(t: Test, limits: RelayLimits = { requests: 100, large: 100 })
   const hiprio = new DriverRing(region, plan.hiprio, FEATURES)
   const [farIn, outFd] = createPipe()
   const [inFd, farOut] = createPipe()
-  const device = new NearDevice(region, [plan.hiprio, worker.ring], FEATURES, { inFd, outFd, limits })
+  const device = new NearDevice(region, [plan.hiprio, worker.ring], FEATURES, { inFd, outFd, limits, lookAhead: true })
   const bounce = viewRegion(mapAnonymous(MIB), MIB)
   t.teardown(() => {
     device.close()
