@@ -47,6 +47,8 @@ const DIRECTORIES = 64
 /** LOOKUPs in a directory that make it listed; more where listings were of little use. */
 const FIRST_THRESHOLD = 2
 const MOST_THRESHOLD = 512
+/** LOOKUPs that cost more one by one than a whole listing does. */
+const USEFUL_HITS = 4
 const TOUCHED_BITS = 12
 const DOT = 0x2e
 
@@ -380,7 +382,8 @@ export class LookAhead {
     const start = i * LISTING_BYTES
     const end = start + this.#bytes[i]!
     const first = start + FuseInHeader.SIZE + FuseBatchForgetIn.SIZE
-    this.#remember(i, this.#hits[i]! * 4 <= this.#entries[i]! ? Math.min(MOST_THRESHOLD, this.#threshold[i]! * 4) : FIRST_THRESHOLD)
+    const useful = this.#hits[i]! >= USEFUL_HITS || this.#hits[i]! * 4 > this.#entries[i]!
+    this.#remember(i, useful ? FIRST_THRESHOLD : Math.min(MOST_THRESHOLD, this.#threshold[i]! * 4))
     let count = 0
     // an entry takes more room than what forgets it: nothing is overwritten that is still to be read
     for (let at = start; at < end;) {
