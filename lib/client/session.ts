@@ -189,6 +189,8 @@ export class Session extends EventEmitter<Events> {
       this.#hangup = new HangupWatch(backend.socketFd, () => this.abort('the backend closed its socket'))
       return [() => { signalEventfd(backend.kickFd) }, () => { signalEventfd(backend.hiprioKickFd) }]
     }
+    // only for workers
+    if (backend.kind === 'local') throw new Error('a local device without a worker')
     const thread = await QueueThread.start({
       memoryAddress: address, memoryBytes: this.#plan.lengthBytes, hiprio: this.#plan.hiprio, ring: this.#plan.workers[0]!.ring,
       features: this.transport.info.features, module: backend.module, data: backend.data, pool: backend.pool, hiprioPool: backend.hiprioPool, interrupts: backend.interrupts,

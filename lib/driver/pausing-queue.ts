@@ -122,12 +122,9 @@ export abstract class PausingQueue extends RequestQueue {
 
   /**
    * The device is gone and will come back: what it had waits again, before everything else. Nothing
-   * of the shared memory is used any more.
-   *
-   * @param erase a device that was only slow shall find no requests there. Not for who may be in the
-   *   middle of one: half of it must not be zeroes
+   * of the shared memory is used any more, and a device that was only slow finds no requests there.
    */
-  suspend(erase = true): void {
+  suspend(): void {
     this.state = 'lost'
     // what it answered before it went is still good
     this.complete()
@@ -143,7 +140,7 @@ export abstract class PausingQueue extends RequestQueue {
     const memory = this.private ?? viewRegion(mapAnonymous(lengthBytes), lengthBytes)
     this.#moveTo(memory, [...had, ...waiting])
     this.private = memory
-    if (erase) for (const slot of had) old.bytes.fill(0, this.slots.at(slot), this.slots.at(slot) + Slot.PAGE)
+    for (const slot of had) old.bytes.fill(0, this.slots.at(slot), this.slots.at(slot) + Slot.PAGE)
     this.ring = new DriverRing(memory, this.plan.ring, this.ringFeatures)
     for (const slot of [...had, ...waiting]) this.#keepWaiting(slot)
   }

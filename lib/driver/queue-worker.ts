@@ -9,23 +9,25 @@ import type { Handlers } from '../device/handlers.js'
 import { decodeInitAnswer } from '../fuse/init.js'
 import { opcodeName } from '../fuse/opcodes.js'
 import { CpuLatency } from '../sys/cpu-latency.js'
-import { Epoll, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, schedYield } from '../sys/io.js'
-import { viewRegion } from '../sys/memory.js'
+import { Epoll, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, schedYield } from '../sys/io.js'
+import { viewRegion, type Region } from '../sys/memory.js'
 import { Counter, workerCounters } from './counters.js'
 import { HiprioQueue, type HiprioSink } from './hiprio-queue.js'
 import { HiprioRelay, HiprioRelayDrain } from './hiprio-relay.js'
+import type { LocalDevice, LocalDeviceModule } from './local-device.js'
 import { PollBudget } from '../virtio/poll-budget.js'
 import { Received, RequestQueue } from './request-queue.js'
 import { RequestTrace } from './request-trace.js'
 import { RingRoom } from './ring-room.js'
 import { SessionQueue } from './session-queue.js'
-import { TOKEN_SOCKET, type VhostUserBackend, VhostUserLine } from './vhost-user-line.js'
-import type { WorkerEvent, WorkerPort, WorkerSetup } from './worker-protocol.js'
+import { TOKEN_SOCKET, VhostUserLine } from './vhost-user-line.js'
+import type { ReachedBackend, WorkerEvent, WorkerPort, WorkerSetup } from './worker-protocol.js'
 
 const EPOLLET = 2 ** 31
 /** Beside those of VhostUserLine. */
 const TOKEN_FUSE = 0
 const TOKEN_WAKE = 2
+const TOKEN_STREAM = 4
 const NOT_ARMED = -1
 /** Requests read before completions are looked at again, so that neither side starves. */
 const BATCH = 16
@@ -60,17 +62,27 @@ export class QueueWorker {
   #pausing = false
   /** To a device in another process; undefined while there is none. */
   #line: VhostUserLine | undefined
+  /** The near part of a device that is farther away, on this thread. */
+  #local: LocalDevice | undefined
+  readonly #localModule: LocalDeviceModule | undefined
+  #localBroken = false
+  /** Listens to room on its stream only while that is wanted: a socket tells of all that its reader takes. */
+  #waitsForRoom = false
   #initialised = false
   /** The device is away, and waited for. */
   #lost = false
   #gone = false
   #exit = false
 
-  /** @param handlers of the emulated device, when the backend is one */
-  constructor(setup: WorkerSetup, port: WorkerPort, handlers: Handlers | undefined) {
+  /**
+   * @param handlers of the emulated device, when the backend is one
+   * @param localModule of a local device, likewise
+   */
+  constructor(setup: WorkerSetup, port: WorkerPort, handlers: Handlers | undefined, localModule?: LocalDeviceModule) {
     this.#setup = setup
     this.#port = port
     this.#handlers = handlers
+    this.#localModule = localModule
     this.#counters = workerCounters(setup.counters, setup.index)
     this.#sleepFlags = new Int32Array(setup.sleepFlags)
     this.#attention = new Int32Array(setup.attention)
@@ -83,7 +95,7 @@ export class QueueWorker {
     const { backend, features } = setup
     if (setup.index === 0) {
       this.#hiprio = new HiprioQueue(region, setup.plan, features, this.#counters, () => this.#kickHiprio())
-      this.#hiprio.takesInterrupts = backend.kind === 'emulated' || backend.takesInterrupts === true
+      this.#hiprio.takesInterrupts = backend.kind !== 'vhost-user' || backend.takesInterrupts === true
       this.#sink = this.#hiprio
       setup.relays.forEach((relay, i) => this.#relays.push(new HiprioRelayDrain(relay, setup.wakeFds[i + 1]!)))
     } else {
@@ -105,13 +117,53 @@ export class QueueWorker {
     }
     this.#epoll.add(setup.wakeFd, EPOLLIN | EPOLLET, TOKEN_WAKE)
     if (this.#queue instanceof SessionQueue) this.#session = this.#queue
-    if (backend.kind === 'vhost-user') this.#connect(backend)
+    if (backend.kind !== 'emulated') this.#connect(backend, region)
   }
 
-  #connect(backend: VhostUserBackend): void {
+  #connect(backend: ReachedBackend, region: Region): void {
+    if (backend.kind === 'local') return this.#connectLocal(backend.data, region)
     this.#line = new VhostUserLine(this.#epoll, backend, this.#hiprio !== undefined)
     this.#queue.ring.disableCallbacks()
     this.#hiprio?.ring.disableCallbacks()
+  }
+
+  #connectLocal(data: unknown, region: Region): void {
+    const { plan, features } = this.#setup
+    const local = this.#local = this.#localModule!.createLocalDevice(data, region, [plan.hiprio, ...plan.workers.map(worker => worker.ring)], features)
+    this.#localBroken = false
+    // read until there is no more
+    this.#epoll.add(local.inFd, EPOLLIN | EPOLLET, TOKEN_STREAM)
+  }
+
+  /** It is served no more, and nothing of it listened to, before its descriptors are closed. */
+  #leaveLocal(): void {
+    const local = this.#local
+    if (!local) return
+    this.#local = undefined
+    this.#epoll.remove(local.inFd)
+    if (this.#waitsForRoom) this.#epoll.remove(local.outFd)
+    this.#waitsForRoom = false
+    local.close()
+  }
+
+  /** A round of the local device. @returns how much there was */
+  #passLocal(): number {
+    const local = this.#local
+    if (!local) return 0
+    const work = local.pass()
+    if (work > 0) this.#completions()
+    if (local.broken !== '' && !this.#localBroken) {
+      this.#localBroken = true
+      this.#post({ type: 'broke', reason: local.broken })
+    }
+    return work
+  }
+
+  #armRoom(local: LocalDevice): void {
+    if (local.blocked === this.#waitsForRoom) return
+    this.#waitsForRoom = local.blocked
+    if (this.#waitsForRoom) this.#epoll.add(local.outFd, EPOLLOUT, TOKEN_STREAM)
+    else this.#epoll.remove(local.outFd)
   }
 
   #post(event: WorkerEvent): void {
@@ -142,7 +194,7 @@ export class QueueWorker {
     let work = 0
     // a worker that never sleeps is never woken
     if (Atomics.load(this.#attention, 0) !== this.#attended) this.#commands()
-    if (this.#emulated === undefined || this.#emulated.collect() + (this.#emulatedHiprio?.collect() ?? 0) > 0) work += this.#completions()
+    if (this.#local === undefined && (this.#emulated === undefined || this.#emulated.collect() + (this.#emulatedHiprio?.collect() ?? 0) > 0)) work += this.#completions()
     // the next request comes when a caller that was answered runs, which may wait for this CPU
     if (work > 0 && this.#queue.inFlight === 0) schedYield()
     for (const relay of this.#relays) {
@@ -151,6 +203,7 @@ export class QueueWorker {
       this.#hiprio!.flush()
     }
     if (this.#fuseOpen) work += this.#requests()
+    work += this.#passLocal()
     this.#countInFlight()
     // what came back was taken before
     if (this.#setup.requestLimitMs > 0 && !this.#gone && this.#queue.leftMs === 0) this.#deviceLate()
@@ -235,7 +288,7 @@ export class QueueWorker {
       if (ring !== undefined && this.#queue.inFlight > 0) {
         for (let i = 0; i < RING_LOOKS; i++) if (ring.hasUsed()) return this.#pollWon()
       }
-      if (this.#requests() > 0 || this.#deviceHasDone()) return this.#pollWon()
+      if (this.#requests() > 0 || this.#deviceHasDone() || this.#passLocal() > 0) return this.#pollWon()
       if (!this.#fuseOpen) return true
     } while (this.#poll.continues())
     this.#counters[Counter.POLLS_LOST]!++
@@ -259,6 +312,10 @@ export class QueueWorker {
     Atomics.store(this.#sleepFlags, this.#setup.index, 1)
     const quiet = !this.#vhostUser || (this.#queue.ring.enableCallbacks() && (this.#hiprio === undefined || this.#hiprio.ring.enableCallbacks()))
     if (!quiet || this.#relays.some(relay => relay.hasSome()) || this.#deviceHasDone()) return false
+    if (this.#local) {
+      if (!this.#localBroken && this.#local.hasAvailable()) return false
+      this.#armRoom(this.#local)
+    }
     this.#armFuse()
     this.#trace.flush()
     this.#countInFlight()
@@ -349,14 +406,14 @@ export class QueueWorker {
     this.#lost = true
     this.#line?.leave()
     this.#line = undefined
+    this.#leaveLocal()
     this.#hiprio?.disconnect()
-    const { backend } = this.#setup
-    session.suspend(backend.kind !== 'vhost-user' || backend.ownThread !== true)
+    session.suspend()
     this.#post({ type: 'lost', reason })
   }
 
   /** The device is back, on other memory. @returns false when nobody is left for whom to go on */
-  #resume(session: SessionQueue, memoryAddress: number, backend: VhostUserBackend, clockAheadMs: number): boolean {
+  #resume(session: SessionQueue, memoryAddress: number, backend: ReachedBackend, clockAheadMs: number): boolean {
     if (!this.#lost || this.#gone || !this.#fuseOpen) return false
     const { plan, features } = this.#setup
     const region = viewRegion(memoryAddress, plan.lengthBytes)
@@ -364,7 +421,7 @@ export class QueueWorker {
     this.#hiprio!.reset(region, plan, features)
     session.clockAheadMs = clockAheadMs
     session.resume(region, features)
-    this.#connect(backend)
+    this.#connect(backend, region)
     return true
   }
 
@@ -374,6 +431,7 @@ export class QueueWorker {
     this.#line?.ignoreSocket()
     // what the device answered before it went is still good
     this.#queue.complete()
+    this.#leaveLocal()
     this.#queue.connected = false
     this.#hiprio?.disconnect()
     return this.#queue.failInFlight(error)
@@ -433,6 +491,7 @@ export class QueueWorker {
 
   /** Frees what this thread made, in reverse order. */
   close(): void {
+    this.#leaveLocal()
     this.#queue.close()
     this.#emulated?.close()
     this.#emulatedHiprio?.close()

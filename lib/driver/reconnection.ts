@@ -135,7 +135,7 @@ export class Reconnection {
       memory = driver.newMemory()
       this.#answer = new Promise(resolve => { this.#answered = resolve })
       const [backend] = await driver.startRings(transport, memory)
-      if (backend?.kind !== 'vhost-user') throw new OtherDeviceError('the device that came back is in this process')
+      if (backend === undefined || backend.kind === 'emulated') throw new OtherDeviceError('the device that came back is in this process')
       const resumed = await driver.worker.request({ type: 'resume', memoryAddress: memory.address, backend, clockAheadMs: transport.clockAheadMs ?? 0 }, 'resumed')
       taken = resumed.type === 'resumed' && resumed.taken
       if (!taken) return false

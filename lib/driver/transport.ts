@@ -34,6 +34,8 @@ export interface DeviceMemory {
   sleepFlags: SharedArrayBuffer
   /** /dev/fuse of the mount, when a device in this process may give it backing files; else −1. */
   windowFd: number
+  /** Its queues are served by workers, on whose threads a device may run. */
+  workers?: boolean
   /**
    * What the device writes to when it has given something back, on any ring, for a driver that waits
    * otherwise than in epoll. It stays the caller's. Default: an eventfd for each ring.
@@ -75,6 +77,8 @@ export interface Transport {
   readonly notificationFds?: NotificationFds | undefined
   /** Told when something on our side of the device has failed that it cannot do without. */
   onFailure?: ((reason: string) => void) | undefined
+  /** Why a local device broke, with what is known beside what it says itself. */
+  explain?(reason: string): Promise<string>
   /** Told of each line that a process behind the device says. */
   onSaid?: ((line: string) => void) | undefined
   /** A worker has handed a request to the device's pool. */

@@ -266,6 +266,8 @@ export class VirtioFs extends EventEmitter<Events> {
       this.emit('unmounted')
     } else if (event.type === 'lost' || event.type === 'greeted') {
       this.#reconnection!.told(event)
+    } else if (event.type === 'broke') {
+      void this.#broke(event.reason, this.transport)
     } else if (event.type === 'gone') {
       this.remove(event.reason, event.failed)
     } else if (event.type === 'interrupted') {
@@ -283,7 +285,7 @@ export class VirtioFs extends EventEmitter<Events> {
   }
 
   #deviceMemory({ memfd, address }: SessionMemory, windowFd = -1): DeviceMemory {
-    return { memfd, address, plan: this.#plan, wakeFds: this.#workers.map(handle => handle.wakeFd), sleepFlags: this.#sleepFlags, windowFd }
+    return { memfd, address, plan: this.#plan, wakeFds: this.#workers.map(handle => handle.wakeFd), sleepFlags: this.#sleepFlags, windowFd, workers: true }
   }
 
   #replaceable(fs: VirtioFs): Replaceable {
@@ -318,6 +320,11 @@ export class VirtioFs extends EventEmitter<Events> {
       },
       remove: reason => this.remove(reason),
     }
+  }
+
+  async #broke(reason: string, transport: Transport): Promise<void> {
+    const explained = await transport.explain?.(reason) ?? reason
+    if (transport === this.transport) this.#failed(explained)
   }
 
   /** Our own side of the device has failed. */

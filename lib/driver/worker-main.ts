@@ -5,6 +5,7 @@ import type { Handlers, HandlersModule } from '../device/handlers.js'
 import { abortConnection } from '../sys/abort.js'
 import { releaseScratch } from '../sys/memory.js'
 import { nameThread } from '../sys/thread.js'
+import type { LocalDeviceModule } from './local-device.js'
 import { QueueWorker } from './queue-worker.js'
 import type { WorkerCommand, WorkerSetup } from './worker-protocol.js'
 
@@ -16,12 +17,16 @@ async function createHandlers({ backend }: WorkerSetup): Promise<Handlers | unde
   return await module.createHandlers(backend.data, { windowFd: backend.windowFd })
 }
 
+async function localDevices({ backend }: WorkerSetup): Promise<LocalDeviceModule | undefined> {
+  return backend.kind === 'local' ? await import(backend.module) as LocalDeviceModule : undefined
+}
+
 async function serve(setup: WorkerSetup): Promise<void> {
   nameThread(`virtiofs-queue${setup.index}`)
   const worker = new QueueWorker(setup, {
     post: event => port.postMessage(event),
     take: () => receiveMessageOnPort(port)?.message as WorkerCommand | undefined,
-  }, await createHandlers(setup))
+  }, await createHandlers(setup), await localDevices(setup))
   try {
     worker.run()
   } catch (error) {

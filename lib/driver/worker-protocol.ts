@@ -9,12 +9,16 @@ import type { MemoryPlan } from './memory-plan.js'
 export type WorkerBackend =
   /**
    * Another process: eventfds to notify each other, and its socket, whose end is the device's. It gets
-   * INTERRUPTs only if it is known to bear them. With `ownThread` a thread of ours reads the requests, for
-   * a device farther away, and has ended before their memory is freed.
+   * INTERRUPTs only if it is known to bear them.
    */
-  | { kind: 'vhost-user', hiprioKickFd: number, hiprioCallFd: number, kickFd: number, callFd: number, socketFd: number, takesInterrupts?: boolean, ownThread?: boolean }
+  | { kind: 'vhost-user', hiprioKickFd: number, hiprioCallFd: number, kickFd: number, callFd: number, socketFd: number, takesInterrupts?: boolean }
+  /** Farther away, with its near part on the worker's own thread: `module` is a LocalDeviceModule. */
+  | { kind: 'local', module: string, data: unknown }
   /** On the worker's own thread, with a pool beside it: `module` exports `createHandlers(data)`. */
   | { kind: 'emulated', module: string, data: unknown, windowFd: number, pool: PoolQueues, hiprioPool?: PoolQueues, interrupts: SharedArrayBuffer | undefined }
+
+/** One that may go and come back. */
+export type ReachedBackend = Exclude<WorkerBackend, { kind: 'emulated' }>
 
 /** Everything a worker starts with. Descriptors stay the main thread's, except `fuseFd`'s reads and writes. */
 export interface WorkerSetup {
@@ -74,7 +78,7 @@ export type WorkerCommand =
   /** The device does not do what it has to: it counts as gone, as if it had closed its socket. */
   | { type: 'lose', reason: string }
   /** The device is back: its new memory, of the same layout, how to reach it, and its clock. Answered by `resumed`, then by `greeted` or `lost`. */
-  | { type: 'resume', memoryAddress: number, backend: Extract<WorkerBackend, { kind: 'vhost-user' }>, clockAheadMs: number }
+  | { type: 'resume', memoryAddress: number, backend: ReachedBackend, clockAheadMs: number }
   /** It is as the old one was: send it what waits. */
   | { type: 'go-on' }
   /** The caller of a request that this queue may have was interrupted. */
@@ -102,6 +106,8 @@ export type WorkerEvent =
   | { type: 'interrupted', uniqueLow: number, uniqueHigh: number }
   /** A request was handed to the pool of the emulated device. */
   | { type: 'pool-wanted' }
+  /** A local device says that nothing can come any more; it is asked for nothing until it is lost or failed. */
+  | { type: 'broke', reason: string }
   /** The backend closed its socket, or broke a ring; its requests were failed. */
   | { type: 'gone', reason: string, failed: number }
   | { type: 'failed', failed: number }

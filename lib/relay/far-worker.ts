@@ -78,7 +78,7 @@ export class FarWorker {
     const plan = setup.plan.workers[0]!
     const { backend, features } = setup
     this.#hiprio = new HiprioQueue(region, setup.plan, features, this.#counters, () => this.#kickHiprio())
-    this.#hiprio.takesInterrupts = backend.kind === 'emulated' || backend.takesInterrupts === true
+    this.#hiprio.takesInterrupts = backend.kind !== 'vhost-user' || backend.takesInterrupts === true
     this.#queue = new FarQueue(region, plan, features, stream.inFd, stream.outFd, this.#counters, this.#hiprio, setup.init, stream.keepsQuiet, {
       initAnswered: (error, view, at) => {
         const request = this.#queue.lastInitAt + FuseInHeader.SIZE

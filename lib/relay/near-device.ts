@@ -13,6 +13,7 @@
 import { errno } from '../errors.js'
 import { FUSE_INIT_FLAGS, FuseEntryOut, FuseInHeader, FuseInitOut, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
 import { hasReply, Op, replyPayloadBytes } from '../fuse/opcodes.js'
+import type { LocalDevice } from '../driver/local-device.js'
 import { SlotFifo } from '../driver/slot-fifo.js'
 import { scratch, type Region } from '../sys/memory.js'
 import { DeviceRing } from '../virtio/device-ring.js'
@@ -53,7 +54,9 @@ export interface NearStream {
   lookAhead: boolean
 }
 
-export class NearDevice {
+export class NearDevice implements LocalDevice {
+  readonly inFd: number
+  readonly outFd: number
   /** Why nothing can come any more, or ''. */
   broken = ''
   readonly #region: Region
@@ -112,6 +115,8 @@ export class NearDevice {
     const chains = layouts.slice(1).reduce((sum, ring) => sum + ring.size, 0)
     const entries = chains + LISTINGS
     if (entries > INDEX_MASK) throw new RangeError(`${entries} requests in flight, at most ${INDEX_MASK} are possible`)
+    this.inFd = inFd
+    this.outFd = outFd
     this.#region = region
     this.#limits = limits
     this.#rings = layouts.map(layout => new DeviceRing(region, layout, features))
@@ -525,4 +530,9 @@ export class NearDevice {
     this.#ahead.close()
     this.#reader.close()
   }
+}
+
+/** On the thread of a queue worker. */
+export function createLocalDevice(data: unknown, region: Region, layouts: readonly RingLayout[], features: RingFeatures): LocalDevice {
+  return new NearDevice(region, layouts, features, data as NearStream)
 }

@@ -1,6 +1,7 @@
 /**
- * A device behind a stream: the rings are served by a thread of this process, the requests executed
- * at the far end. For the driver it is a device in another process.
+ * A device behind a stream: the rings are served in this process, the requests executed at the far end.
+ * On a mount the near end runs on the queue worker's thread. For a driver without workers it has a
+ * thread of its own, and is like a device in another process.
  */
 import { Worker } from 'node:worker_threads'
 import { threadsEnd } from '../device/threads-stuck.js'
@@ -15,10 +16,12 @@ import { shutdown, socketpair } from '../sys/socket.js'
 import { threadArguments } from '../sys/thread-options.js'
 import { receiveHello, sendHello, StreamEndedError } from './handshake.js'
 import { checkFarText, type RelayLimits } from './hello.js'
+import type { NearStream } from './near-device.js'
 import { NEAR_ENDS, type NearMessage, type NearSetup } from './near-protocol.js'
 import { RelayCommand } from './relay-command.js'
 import type { RelaySession } from './relay-session.js'
 
+const NEAR_DEVICE = new URL('./near-device.js', import.meta.url).href
 const FEATURES = { indirectDesc: true, eventIdx: true }
 const FEATURE_NAMES = ['VERSION_1', 'RING_INDIRECT_DESC', 'RING_EVENT_IDX']
 /** How long a command that closes its output may take to end, so that the message can say how it did, in milliseconds. */
@@ -98,7 +101,7 @@ export class RelayTransport implements Transport {
       // its clock was read before this arrived: what it stamped after a moment here never looks older than that
       return new RelayTransport(command, limits, options, notices ?? [], nowMs === undefined ? 0 : nowMs - Date.now())
     } catch (error) {
-      await command.end()
+      await command.end(options.signal?.aborted)
       throw error
     }
   }
@@ -107,7 +110,9 @@ export class RelayTransport implements Transport {
     this.#command.onSaid = told && (line => told(`${this.#command.name}: ${line}`))
   }
 
-  async start({ address, plan, callFd }: DeviceMemory): Promise<WorkerBackend[]> {
+  async start({ address, plan, callFd, workers }: DeviceMemory): Promise<WorkerBackend[]> {
+    const stream: NearStream = { inFd: this.#command.inFd, outFd: this.#command.outFd, limits: this.#limits, lookAhead: this.#lookAhead }
+    if (workers) return [{ kind: 'local', module: NEAR_DEVICE, data: stream }]
     const layouts = [plan.hiprio, ...plan.workers.map(worker => worker.ring)]
     const own = (fd: number): number => {
       this.#fds.push(fd)
@@ -120,7 +125,7 @@ export class RelayTransport implements Transport {
     own(socketFd)
     this.#theirEnd = own(theirEnd)
     const workerData: NearSetup = {
-      inFd: this.#command.inFd, outFd: this.#command.outFd, limits: this.#limits, lookAhead: this.#lookAhead, memoryAddress: address, memoryBytes: plan.lengthBytes,
+      ...stream, memoryAddress: address, memoryBytes: plan.lengthBytes,
       layouts, features: FEATURES, kickFd, callFds, wakeFd: this.#wakeFd, state: this.#state, pollUs: this.#pollUs,
     }
     const thread = this.#thread = new Worker(new URL('./near-thread.js', import.meta.url), { workerData, execArgv: threadArguments(), name: 'virtiofs-relay' })
@@ -130,13 +135,17 @@ export class RelayTransport implements Transport {
     thread.on('message', (message: NearMessage) => { if (message.type === 'gone') void this.#gone(message.reason) })
     thread.on('error', error => this.#failed(`the relay's thread failed: ${errorLine(error)}`))
     return plan.workers.map((_, i) => ({
-      kind: 'vhost-user', socketFd, hiprioKickFd: kickFd, hiprioCallFd: callFds[0]!, kickFd, callFd: callFds[i + 1]!, takesInterrupts: true, ownThread: true,
+      kind: 'vhost-user', socketFd, hiprioKickFd: kickFd, hiprioCallFd: callFds[0]!, kickFd, callFd: callFds[i + 1]!, takesInterrupts: true,
     }))
   }
 
   async #gone(reason: string): Promise<void> {
+    this.#failed(await this.explain(reason))
+  }
+
+  async explain(reason: string): Promise<string> {
     const obituary = await this.#command.obituary(OBITUARY_MS)
-    this.#failed(obituary === undefined ? reason : `${reason}: ${obituary}`)
+    return obituary === undefined ? reason : `${reason}: ${obituary}`
   }
 
   #failed(reason: string): void {
