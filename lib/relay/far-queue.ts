@@ -7,7 +7,7 @@
  * that is no near end of ours: the stream is broken.
  */
 import { errno } from '../errors.js'
-import { FuseBatchForgetIn, FuseForgetIn, FuseForgetOne, FuseInHeader, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
+import { FuseAttrOut, FuseBatchForgetIn, FuseForgetIn, FuseForgetOne, FuseGetattrIn, FuseInHeader, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
 import { adaptInitReply, adaptInitRequest, type InitPolicy } from '../fuse/init.js'
 import { hasReply, Op, OPCODE_LIMIT, opcodeName, replyFixedBytes, replyPayloadBytes } from '../fuse/opcodes.js'
 import { Counter } from '../driver/counters.js'
@@ -19,6 +19,7 @@ import type { RequestTrace } from '../driver/request-trace.js'
 import { NO_BUFFER, SlotTable, Waiter } from '../driver/slot-table.js'
 import { PAGE_SIZE, scratch, type Region } from '../sys/memory.js'
 import { DriverRing, type RingFeatures } from '../virtio/driver-ring.js'
+import { changesDirectory, RelayNote, WANTS_NOTE } from './attribute-notes.js'
 import { MAX_MESSAGE } from './hello.js'
 import { isLargeRequest } from './limits.js'
 import { READ_BUFFER_BYTES, StreamReader } from './stream-reader.js'
@@ -64,6 +65,13 @@ export class FarQueue {
   readonly #headers: Region
   /** Whether a slot's request has not come back. */
   readonly #live: Uint8Array
+  /** Notes as they go out, one for each slot. */
+  readonly #notes: Region
+  /** Whether a slot's change is to be followed by a note. */
+  readonly #wantsNote: Uint8Array
+  /** Of a GETATTR for a note: the slot of the change, whose reply is held meanwhile, + 1. */
+  readonly #noteFor: Uint16Array
+  readonly #heldBytes: Uint32Array
   #ownUnique = 0
   #saysNothing = false
   /** The device answers nothing any more. */
@@ -93,9 +101,13 @@ export class FarQueue {
     this.slots = new SlotTable(plan)
     this.ring = new DriverRing(region, plan.ring, features)
     this.#reader = new StreamReader(inFd, region)
-    this.#writer = new StreamWriter(outFd, plan.slotCount * 3 + 1, slot => this.#sent(slot))
+    this.#writer = new StreamWriter(outFd, plan.slotCount * 4 + 1, slot => this.#sent(slot))
     this.#headers = scratch(FuseOutHeader.SIZE * (plan.slotCount + 1))
     this.#live = new Uint8Array(plan.slotCount)
+    this.#notes = scratch(RelayNote.SIZE * plan.slotCount)
+    this.#wantsNote = new Uint8Array(plan.slotCount)
+    this.#noteFor = new Uint16Array(plan.slotCount)
+    this.#heldBytes = new Uint32Array(plan.slotCount)
   }
 
   /** Whether the stream has to be written to before more can be sent. */
@@ -275,6 +287,8 @@ export class FarQueue {
     slots.uniqueLow[slot] = view.getUint32(head + FuseInHeader.unique, true)
     slots.uniqueHigh[slot] = view.getUint32(head + FuseInHeader.unique + 4, true)
     const payloadBytes = replyPayloadBytes(opcode, view, head)
+    this.#wantsNote[slot] = view.getUint16(head + FuseInHeader.padding, true) === WANTS_NOTE && changesDirectory(opcode) ? 1 : 0
+    view.setUint16(head + FuseInHeader.padding, 0, true)
     slots.opcode[slot] = opcode
     slots.inBytes[slot] = this.#messageBytes
     slots.fixedBytes[slot] = replyFixedBytes(opcode)
@@ -328,6 +342,7 @@ export class FarQueue {
     // the Rust virtiofsd gives DESTROY back unwritten, the C one with a header: both are right
     const traced = sound ? error : opcode === Op.DESTROY && used === 0 ? 0 : -errno.EIO
     if (this.trace !== null) this.trace.ended(view, slots, slot, traced, used)
+    if (this.#noteFor[slot] !== 0) return this.#noteTaken(slot, sound && error === 0)
     if (slots.waiter[slot] === Waiter.DRIVER) {
       slots.release(slot)
       this.#events.destroyed()
@@ -341,10 +356,47 @@ export class FarQueue {
     if (error !== 0) {
       this.#counters[Counter.ERRORS]!++
       this.#fail(slot, error)
-    } else {
+    } else if (this.#wantsNote[slot] === 0 || !this.#askForNote(slot, used)) {
       this.#reply(slot, used)
     }
     if (opcode === Op.INIT) this.#events.initAnswered(error, view, out + FuseOutHeader.SIZE)
+  }
+
+  /** A change was made: asks the device what its directory is like now. @returns false when there is no room */
+  #askForNote(slot: number, used: number): boolean {
+    const { slots } = this
+    if (slots.freeSlotCount <= 2 || this.ring.freeCount <= 2 * this.ring.cost(Slot.TABLE_LENGTH)) return false
+    const own = slots.takeSlot()
+    const head = this.#ownRequest(own, Op.GETATTR, FuseInHeader.SIZE + FuseGetattrIn.SIZE)
+    const { bytes } = this.#region
+    const from = slots.at(slot) + Slot.IN
+    bytes.copyWithin(head + FuseInHeader.nodeid, from + FuseInHeader.nodeid, from + FuseInHeader.nodeid + 8)
+    bytes.copyWithin(head + FuseInHeader.uid, from + FuseInHeader.uid, from + FuseInHeader.uid + 8)
+    this.#noteFor[own] = slot + 1
+    this.#heldBytes[slot] = used
+    this.#add(own, 0)
+    return true
+  }
+
+  /** Sends the note, if there is one, and the answer that was held for it. */
+  #noteTaken(own: number, good: boolean): void {
+    const { slots } = this
+    const slot = this.#noteFor[own]! - 1
+    this.#noteFor[own] = 0
+    if (good) {
+      const { view, bytes, address } = this.#notes
+      const at = slot * RelayNote.SIZE
+      const attr = slots.at(own) + Slot.OUT + FuseOutHeader.SIZE
+      const from = slots.at(slot) + Slot.IN
+      view.setUint32(at + RelayNote.len, RelayNote.SIZE, true)
+      bytes.set(this.#region.bytes.subarray(from + FuseInHeader.nodeid, from + FuseInHeader.nodeid + 8), at + RelayNote.nodeid)
+      view.setUint32(at + RelayNote.cause, slots.uniqueLow[slot]!, true)
+      view.setUint32(at + RelayNote.cause + 4, slots.uniqueHigh[slot]!, true)
+      bytes.set(this.#region.bytes.subarray(attr, attr + FuseAttrOut.SIZE), at + RelayNote.attr_out)
+      this.#writer.push(address + at, RelayNote.SIZE)
+    }
+    slots.release(own)
+    this.#reply(slot, this.#heldBytes[slot]!)
   }
 
   #header(cell: number, length: number, error: number, low: number, high: number): number {
@@ -401,21 +453,28 @@ export class FarQueue {
   sendDestroy(): void {
     const { slots } = this
     const slot = slots.takeSlot()
+    this.#ownRequest(slot, Op.DESTROY, FuseInHeader.SIZE)
+    this.#add(slot, 0)
+  }
+
+  /** Builds a request of this end's own in a slot, its arguments zeroed. @returns byte where it is */
+  #ownRequest(slot: number, opcode: number, lengthBytes: number): number {
+    const { slots } = this
     const head = slots.at(slot) + Slot.IN
     const { view, bytes } = this.#region
-    bytes.fill(0, head, head + FuseInHeader.SIZE)
-    view.setUint32(head + FuseInHeader.len, FuseInHeader.SIZE, true)
-    view.setUint32(head + FuseInHeader.opcode, Op.DESTROY, true)
+    bytes.fill(0, head, head + lengthBytes)
+    view.setUint32(head + FuseInHeader.len, lengthBytes, true)
+    view.setUint32(head + FuseInHeader.opcode, opcode, true)
     view.setUint32(head + FuseInHeader.unique, this.#ownUnique += 2, true)
     view.setUint32(head + FuseInHeader.unique + 4, OWN_UNIQUE_HIGH, true)
-    slots.opcode[slot] = Op.DESTROY
+    slots.opcode[slot] = opcode
     slots.uniqueLow[slot] = this.#ownUnique
     slots.uniqueHigh[slot] = OWN_UNIQUE_HIGH
-    slots.inBytes[slot] = FuseInHeader.SIZE
-    slots.fixedBytes[slot] = replyFixedBytes(Op.DESTROY)
+    slots.inBytes[slot] = lengthBytes
+    slots.fixedBytes[slot] = replyFixedBytes(opcode)
     slots.waiter[slot] = Waiter.DRIVER
     slots.largeIn[slot] = slots.largeOut[slot] = NO_BUFFER
-    this.#add(slot, 0)
+    return head
   }
 
   #answerDestroy(): void {
@@ -435,7 +494,8 @@ export class FarQueue {
       this.#live[slot] = 0
       // its buffers are not used again: the device may still write to them
       this.slots.largeIn[slot] = this.slots.largeOut[slot] = NO_BUFFER
-      if (this.slots.waiter[slot] !== Waiter.DRIVER) this.#failUnsent(slot)
+      if (this.#noteFor[slot] !== 0) this.#noteTaken(slot, false)
+      else if (this.slots.waiter[slot] !== Waiter.DRIVER) this.#failUnsent(slot)
       count++
     }
     this.inFlight = 0

@@ -161,8 +161,11 @@ export class FarWorker {
       this.#counters[Counter.KICKS]!++
       signalEventfd(backend.kickFd)
     } else {
-      this.#emulated!.process()
-      this.#queue.complete()
+      // what was done may be followed by a question
+      do {
+        this.#emulated!.process()
+        this.#queue.complete()
+      } while (this.#queue.ring.kickNeeded())
     }
   }
 

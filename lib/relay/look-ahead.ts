@@ -24,6 +24,7 @@ import {
 import { Op, OPCODE_LIMIT } from '../fuse/opcodes.js'
 import { elapsedUs, microseconds, secondsRead } from '../sys/clock.js'
 import { mapAnonymous, unmap, viewRegion, type Region } from '../sys/memory.js'
+import { MOST_VALID_US, shorten, validUs } from './valid-time.js'
 
 /** Directories that are listed at a time. */
 export const LISTINGS = 16
@@ -38,9 +39,6 @@ const HASH_CELLS = 1024
 const ALIGNMENT = 8
 const O_TRUNC = 0o1000
 const O_DIRECTORY = 0o200000
-/** However long the device allows. */
-const MOST_LIFE_SECONDS = 5
-const MOST_LIFE_US = MOST_LIFE_SECONDS * 1e6
 /** LOOKUPs further apart than this are of no row. */
 const ROW_US = 1_000_000
 const DIRECTORIES = 64
@@ -176,7 +174,7 @@ export class LookAhead {
   #isGood(i: number): boolean {
     if (this.#seen[i] !== this.#changes) return false
     const ageUs = elapsedUs(this.#startUs[i]!, microseconds())
-    return ageUs < this.#lifeUs[i]! && secondsRead() - this.#startSeconds[i]! <= MOST_LIFE_SECONDS
+    return ageUs < this.#lifeUs[i]! && secondsRead() - this.#startSeconds[i]! <= MOST_VALID_US / 1e6
   }
 
   /** @returns byte of `memory` where the entry with this name is, or −1 */
@@ -350,7 +348,7 @@ export class LookAhead {
     const start = i * LISTING_BYTES
     const end = start + payloadBytes
     this.#hash.fill(0, i * HASH_CELLS, (i + 1) * HASH_CELLS)
-    let lifeUs = MOST_LIFE_US
+    let lifeUs = MOST_VALID_US
     let at = start
     while (at + FuseDirentplus.SIZE <= end) {
       const nameBytes = view.getUint32(at + FuseEntryOut.SIZE + FuseDirent.namelen, true)
@@ -427,16 +425,4 @@ function hashOf(bytes: Uint8Array, at: number, lengthBytes: number): number {
   let hash = 0x811c9dc5
   for (let i = 0; i < lengthBytes; i++) hash = Math.imul(hash ^ bytes[at + i]!, 0x01000193)
   return (hash ^ hash >>> 15) & (HASH_CELLS - 1)
-}
-
-function validUs(view: DataView, seconds: number, nanoseconds: number): number {
-  return Math.min(MOST_LIFE_US, (view.getUint32(seconds, true) + view.getUint32(seconds + 4, true) * 2 ** 32) * 1e6 + view.getUint32(nanoseconds, true) / 1000)
-}
-
-/** Takes an age off a time for which something is valid. */
-function shorten(view: DataView, seconds: number, nanoseconds: number, ageUs: number): void {
-  const left = Math.max(0, validUs(view, seconds, nanoseconds) - ageUs)
-  view.setUint32(seconds, Math.floor(left / 1e6), true)
-  view.setUint32(seconds + 4, 0, true)
-  view.setUint32(nanoseconds, Math.floor(left % 1e6) * 1000, true)
 }

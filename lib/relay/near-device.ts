@@ -11,7 +11,7 @@
  * order, and one that nobody asked for shows. Belongs to one thread.
  */
 import { errno } from '../errors.js'
-import { FUSE_INIT_FLAGS, FuseEntryOut, FuseInHeader, FuseInitOut, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
+import { FUSE_INIT_FLAGS, FuseAttrOut, FuseEntryOut, FuseInHeader, FuseInitOut, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
 import { hasReply, Op, replyPayloadBytes } from '../fuse/opcodes.js'
 import type { LocalDevice } from '../driver/local-device.js'
 import { SlotFifo } from '../driver/slot-fifo.js'
@@ -19,6 +19,7 @@ import { scratch, type Region } from '../sys/memory.js'
 import { DeviceRing } from '../virtio/device-ring.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { RingLayout } from '../virtio/split-ring.js'
+import { AttributeNotes, RelayNote, WANTS_NOTE } from './attribute-notes.js'
 import { MAX_MESSAGE, type RelayLimits } from './hello.js'
 import { largeBuffers } from './limits.js'
 import { isChange, isRead, LISTINGS, LookAhead } from './look-ahead.js'
@@ -42,6 +43,7 @@ const NONE = -1
 /** Tokens of the writer from here on are of listings. */
 const FORGET_TOKEN = 1 << 20
 const LOOKUP_REPLY_BYTES = FuseOutHeader.SIZE + FuseEntryOut.SIZE
+const GETATTR_REPLY_BYTES = FuseOutHeader.SIZE + FuseAttrOut.SIZE
 
 /** What can become of an entry. */
 const enum State { FREE, WAITING, SENT }
@@ -77,6 +79,8 @@ export class NearDevice implements LocalDevice {
   readonly #large: Uint8Array
   readonly #opcode: Uint16Array
   readonly #changes: Uint8Array
+  /** Of a change that is alone: which one it is; else 0. */
+  readonly #alone: Float64Array
   readonly #readable: Uint8Array
   readonly #writable: Uint8Array
   readonly #writableBytes: Float64Array
@@ -102,6 +106,7 @@ export class NearDevice implements LocalDevice {
   #replyError = 0
 
   readonly #ahead: LookAhead
+  readonly #notes = new AttributeNotes()
   readonly #mayLookAhead: boolean
   /** Entries from here on are of listings. */
   readonly #ownFrom: number
@@ -141,6 +146,7 @@ export class NearDevice implements LocalDevice {
     this.#large = new Uint8Array(entries)
     this.#opcode = new Uint16Array(entries)
     this.#changes = new Uint8Array(entries)
+    this.#alone = new Float64Array(entries)
     this.#readable = new Uint8Array(entries)
     this.#writable = new Uint8Array(entries)
     this.#writableBytes = new Float64Array(entries)
@@ -278,12 +284,13 @@ export class NearDevice implements LocalDevice {
       return false
     }
     const opcode = view.getUint32(at + FuseInHeader.opcode, true)
-    if (opcode === Op.LOOKUP && this.#ahead.enabled && this.#lookUpHere(ring, index, head, at)) return true
+    if ((opcode === Op.LOOKUP || opcode === Op.GETATTR) && this.#answerHere(ring, opcode, index, head, at)) return true
     const entry = this.#free[--this.#freeCount]!
     this.#opcode[entry] = opcode
     this.#changes[entry] = isChange(opcode, view, at) ? 1 : 0
-    if (this.#changes[entry] === 1) this.#ahead.changeBegins()
-    else if (isRead(opcode)) this.#ahead.touch(view, at + FuseInHeader.nodeid)
+    this.#alone[entry] = 0
+    if (this.#changes[entry] === 1) this.#changeBegins(entry, opcode)
+    else if (isRead(opcode)) this.#read(view, at + FuseInHeader.nodeid)
     if (opcode === Op.DESTROY) this.#ahead.enabled = false
     this.#state[entry] = State.WAITING
     this.#ring[entry] = index
@@ -303,17 +310,30 @@ export class NearDevice implements LocalDevice {
     return true
   }
 
-  /** Answers a LOOKUP from what was listed ahead. @returns whether it was */
-  #lookUpHere(ring: DeviceRing, index: number, head: number, at: number): boolean {
-    if (ring.readableCount !== 1 || ring.lengths[1]! < LOOKUP_REPLY_BYTES) return false
+  #changeBegins(entry: number, opcode: number): void {
+    this.#ahead.changeBegins()
+    this.#alone[entry] = this.#notes.changeBegins(opcode)
+  }
+
+  /** The file or directory with the id at `view[at]` is read: its access time may change. */
+  #read(view: DataView, at: number): void {
+    this.#ahead.touch(view, at)
+    this.#notes.drop(view, at)
+  }
+
+  /** Answers a LOOKUP from what was listed ahead, a GETATTR from a note. @returns whether it did */
+  #answerHere(ring: DeviceRing, opcode: number, index: number, head: number, at: number): boolean {
+    const length = opcode === Op.LOOKUP ? LOOKUP_REPLY_BYTES : GETATTR_REPLY_BYTES
+    if (ring.readableCount !== 1 || ring.lengths[1]! < length) return false
     const { view } = this.#region
     const out = ring.addresses[1]! - this.#region.address
-    if (!this.#ahead.lookup(this.#region, at, ring.readableBytes, out + FuseOutHeader.SIZE)) return false
-    view.setUint32(out + FuseOutHeader.len, LOOKUP_REPLY_BYTES, true)
+    const to = out + FuseOutHeader.SIZE
+    if (!(opcode === Op.LOOKUP ? this.#ahead.enabled && this.#ahead.lookup(this.#region, at, ring.readableBytes, to) : this.#notes.answer(this.#region, at, to))) return false
+    view.setUint32(out + FuseOutHeader.len, length, true)
     view.setInt32(out + FuseOutHeader.error, 0, true)
     view.setUint32(out + FuseOutHeader.unique, view.getUint32(at + FuseInHeader.unique, true), true)
     view.setUint32(out + FuseOutHeader.unique + 4, view.getUint32(at + FuseInHeader.unique + 4, true), true)
-    this.#rings[index]!.push(head, LOOKUP_REPLY_BYTES)
+    this.#rings[index]!.push(head, length)
     return true
   }
 
@@ -398,6 +418,7 @@ export class NearDevice implements LocalDevice {
     this.#copyHead(cell, this.#addresses[first]! - this.#region.address, FuseInHeader.SIZE)
     this.#cells.view.setUint32(cell + FuseInHeader.unique, this.#wireLow[entry]!, true)
     this.#cells.view.setUint32(cell + FuseInHeader.unique + 4, this.#wireHigh[entry]!, true)
+    if (this.#alone[entry] !== 0 && this.#mayLookAhead) this.#cells.view.setUint16(cell + FuseInHeader.padding, WANTS_NOTE, true)
     this.#writer.push(this.#cells.address + cell, FuseInHeader.SIZE)
     for (let i = 0; i < this.#readable[entry]!; i++) {
       const skip = i === 0 ? FuseInHeader.SIZE : 0
@@ -436,6 +457,7 @@ export class NearDevice implements LocalDevice {
     const reader = this.#reader
     if (this.#reading === NONE) {
       if (reader.buffered < FuseOutHeader.SIZE) return false
+      if (reader.view.getUint32(reader.at + FuseOutHeader.unique, true) === 0 && reader.view.getUint32(reader.at + FuseOutHeader.unique + 4, true) === 0) return this.#noted()
       this.#begin()
       if (this.broken !== '') return false
     }
@@ -449,10 +471,32 @@ export class NearDevice implements LocalDevice {
       return true
     }
     if (this.#opcode[entry] === Op.INIT) this.#initAnswered(entry)
-    else if (isRead(this.#opcode[entry]!)) this.#ahead.touch(this.#region.view, this.#addresses[entry * MAX_PLACES]! - this.#region.address + FuseInHeader.nodeid)
+    else if (isRead(this.#opcode[entry]!)) this.#read(this.#region.view, this.#addresses[entry * MAX_PLACES]! - this.#region.address + FuseInHeader.nodeid)
     this.#rings[this.#ring[entry]!]!.push(this.#head[entry]!, this.#replyBytes)
     this.#release(entry)
     return true
+  }
+
+  /** A note comes. @returns whether it has come as a whole */
+  #noted(): boolean {
+    const { view, bytes, at, buffered } = this.#reader
+    const length = view.getUint32(at + RelayNote.len, true)
+    if (length !== RelayNote.SIZE) {
+      this.#bad('len', length, `${RelayNote.SIZE} with unique 0`)
+      return false
+    }
+    if (buffered < RelayNote.SIZE) return false
+    const low = view.getUint32(at + RelayNote.cause, true)
+    const entry = this.#sentEntry(low, view.getUint32(at + RelayNote.cause + 4, true))
+    if (entry !== NONE) this.#notes.keep(view, bytes, at, this.#alone[entry]!)
+    this.#reader.skip(RelayNote.SIZE)
+    return true
+  }
+
+  /** @returns the entry with this unique on the wire, or NONE */
+  #sentEntry(low: number, high: number): number {
+    const entry = (low >>> 1) & INDEX_MASK
+    return entry < this.#state.length && this.#state[entry] === State.SENT && this.#wireLow[entry] === low && this.#wireHigh[entry] === high ? entry : NONE
   }
 
   #initAnswered(entry: number): void {
@@ -469,8 +513,8 @@ export class NearDevice implements LocalDevice {
     const error = view.getInt32(at + FuseOutHeader.error, true)
     const low = view.getUint32(at + FuseOutHeader.unique, true)
     const high = view.getUint32(at + FuseOutHeader.unique + 4, true)
-    const entry = (low >>> 1) & INDEX_MASK
-    if (entry >= this.#state.length || this.#state[entry] !== State.SENT || this.#wireLow[entry] !== low || this.#wireHigh[entry] !== high) {
+    const entry = this.#sentEntry(low, high)
+    if (entry === NONE) {
       return this.#bad('unique', `0x${high.toString(16)}:${low.toString(16)}`, 'that of a request in flight')
     }
     const own = entry >= this.#ownFrom
@@ -516,7 +560,10 @@ export class NearDevice implements LocalDevice {
 
   #release(entry: number): void {
     if (this.#state[entry] === State.SENT) this.#countEnd(entry)
-    if (this.#changes[entry] === 1) this.#ahead.changeEnded()
+    if (this.#changes[entry] === 1) {
+      this.#ahead.changeEnded()
+      this.#notes.changeEnded(this.#opcode[entry]!)
+    }
     this.#state[entry] = State.FREE
     this.#free[this.#freeCount++] = entry
   }

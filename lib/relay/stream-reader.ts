@@ -17,6 +17,7 @@ export const MAX_PLACES = 16
 export class StreamReader {
   /** What was read and not taken, from `at` on; `buffered` bytes. */
   readonly view: DataView
+  readonly bytes: Uint8Array
   at = 0
   /** Bytes of the message that are still to be placed. */
   left = 0
@@ -40,6 +41,7 @@ export class StreamReader {
     this.#memory = this.#target = memory
     this.#buffer = viewRegion(mapAnonymous(READ_BUFFER_BYTES), READ_BUFFER_BYTES)
     this.view = this.#buffer.view
+    this.bytes = this.#buffer.bytes
   }
 
   get buffered(): number {

@@ -116,8 +116,12 @@ export function makeScene(t: Test, limits: RelayLimits = { requests: 100, large:
       head.writeInt32LE(error, FuseOutHeader.error)
       head.writeUInt32LE(low, FuseOutHeader.unique)
       head.writeUInt32LE(high, FuseOutHeader.unique + 4)
-      bounce.bytes.set(head)
-      write(farOut, bounce.address, head.length)
+      this.raw(head)
+    },
+    /** Any bytes. */
+    raw(message: Buffer): void {
+      bounce.bytes.set(message)
+      write(farOut, bounce.address, message.length)
       device.pass()
     },
     /** Slots that came back, with the length of each reply. */
