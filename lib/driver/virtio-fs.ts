@@ -90,6 +90,8 @@ export class VirtioFs extends EventEmitter<Events> {
   readonly #reconnection: Reconnection | undefined
   #started = false
   #unmounted = false
+  /** The device has answered DESTROY. */
+  #destroyed = false
   readonly #replacement: BackendReplacement
 
   private constructor(transport: Transport, options: VirtioFsOptions, newWorker: (index: number) => WorkerHandle) {
@@ -324,7 +326,8 @@ export class VirtioFs extends EventEmitter<Events> {
 
   async #broke(reason: string, transport: Transport): Promise<void> {
     const explained = await transport.explain?.(reason) ?? reason
-    if (transport === this.transport) this.#failed(explained)
+    // after DESTROY a far end goes by itself
+    if (transport === this.transport && !this.#destroyed) this.#failed(explained)
   }
 
   /** Our own side of the device has failed. */
@@ -414,6 +417,7 @@ export class VirtioFs extends EventEmitter<Events> {
     this.event('kill_sb.drained')
     if (this.init !== undefined && this.gone === '') {
       await this.#within('FUSE_DESTROY', first.request({ type: 'send-destroy' }, 'destroyed'))
+      this.#destroyed = true
       this.event('kill_sb.destroy')
     }
     for (const worker of all) worker.send({ type: 'stop' })

@@ -1,5 +1,5 @@
 /** on_disconnect=wait over a relay: links that break, in every way, under load; far ends that are late, other ones, or never come. */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs'
 import { open, readFile, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ import t, { type Test } from 'tap'
 import { errno } from '../../lib/errors.js'
 import { BRIDGE, missing, noProgram, relaySource, startBackend } from '../support/peers.js'
 import { withMount, type LiveMount } from '../support/mounts.js'
-import { processTree, Program, runToEnd, signal, within } from '../support/program.js'
+import { processTree, Program, runToEnd, signal, stop, within } from '../support/program.js'
 import { ownBackend, ownTransport, prepareLoad, underKills } from '../support/reconnect-load.js'
 import { eventually } from '../support/scene.js'
 import { noSshd, Sshd } from '../support/sshd.js'
@@ -25,12 +25,6 @@ async function code(call: Promise<unknown>): Promise<string> {
 /** Where there is no init, a process that nobody waits for stays as a zombie. */
 function lives(pid: number): boolean {
   return existsSync(`/proc/${pid}`) && !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'))
-}
-
-/** Stops processes; until a thread has taken the signal, the others run on. */
-async function stop(pids: readonly number[]): Promise<void> {
-  for (const pid of pids) signal(pid, 'SIGSTOP')
-  await eventually(() => pids.every(pid => readdirSync(`/proc/${pid}/task`).every(task => /^State:\tT/m.test(readFileSync(`/proc/${pid}/task/${task}/status`, 'latin1')))))
 }
 
 interface Link {

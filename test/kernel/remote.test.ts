@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { withMount } from '../support/mounts.js'
 import { missing, relaySource, startBackend, type Peer } from '../support/peers.js'
-import { processTree, signal } from '../support/program.js'
+import { processTree, signal, stop } from '../support/program.js'
 import { until } from '../support/until.js'
 import { eventually } from '../support/scene.js'
 
@@ -123,7 +123,7 @@ t.test('what is in flight when the far end dies', { skip }, async t => {
 t.test('a far end that stops', { skip }, async t => {
   await withMount(t, { peer: 'relay', rough: true, options: ['timeout=1', 'mount_timeout=2'] }, async live => {
     const [, ...below] = processTree(live.pid)
-    for (const pid of below) signal(pid, 'SIGSTOP')
+    await stop(below)
     try {
       await t.rejects(stat(join(live.dir, 'nothing')), { code: /EIO|ENOTCONN/ })
       t.equal(await live.unmount(), 0, 'it can be unmounted, and what does not end is killed')

@@ -1,6 +1,7 @@
 /** A program that a test starts: what it said, how it ended, and its end by pid whatever happens. */
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 export interface Exit {
   code: number | null
@@ -87,6 +88,13 @@ export function signal(pid: number, name: NodeJS.Signals): void {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
+}
+
+/** Stops processes, and waits until they have: until one thread has taken the signal, the others run on. */
+export async function stop(pids: readonly number[]): Promise<void> {
+  for (const pid of pids) signal(pid, 'SIGSTOP')
+  const running = (pid: number): boolean => readdirSync(`/proc/${pid}/task`).some(task => !/^State:\t[TZ]/m.test(readFileSync(`/proc/${pid}/task/${task}/status`, 'latin1')))
+  for (const endMs = performance.now() + 10_000; pids.some(running) && performance.now() < endMs;) await sleep(5)
 }
 
 /** A process and its descendants. */
