@@ -219,8 +219,10 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
   }
   if (options.audit !== undefined && options.direct) throw new UsageError('options audit and direct exclude each other: with direct, nobody here sees what is read and written')
   checkOnDisconnect(parsed, options)
+  // as it is, also on a mount that somebody else has made
+  const deviceOptions = { ...options, defaultPermissions: rights.defaultPermissions }
   const worker = new WorkerHandle(0)
-  const { transport, live } = await claimDevice(parsed, options, faults).catch(async error => {
+  const { transport, live } = await claimDevice(parsed, deviceOptions, faults).catch(async error => {
     await worker.end()
     throw error
   })
@@ -235,7 +237,7 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
     lowLatency: options.lowLatency ?? false,
     timeoutMs: mountTimeoutMs(options.mountTimeout),
     requestLimitMs: options.timeout === undefined ? undefined : options.timeout * 1000,
-    reach: options.onDisconnect === 'wait' ? async (last, signal) => await probeDevice(lastSource(parsed, live.tag, last), { ...options, ...last.virtiofsd !== undefined && { virtiofsd: last.virtiofsd } }, undefined, signal) : undefined,
+    reach: options.onDisconnect === 'wait' ? async (last, signal) => await probeDevice(lastSource(parsed, live.tag, last), { ...deviceOptions, ...last.virtiofsd !== undefined && { virtiofsd: last.virtiofsd } }, undefined, signal) : undefined,
     traceJson: options.traceJson,
     waitForPool: faults !== undefined,
     idleTimeout: options.idleTimeout,
