@@ -9,15 +9,15 @@
  *
  *     fuse_out_header (unique 0, error 0) | nodeid | unique of the change | fuse_attr_out
  */
-import { FuseAttrOut, FuseGetattrIn, FuseInHeader, FuseOutHeader } from '../fuse/abi.js'
+import { FuseAttrOut, FuseGetattrIn, FuseInHeader } from '../fuse/abi.js'
 import { Op } from '../fuse/opcodes.js'
 import { elapsedUs, microseconds, secondsRead } from '../sys/clock.js'
 import type { Region } from '../sys/memory.js'
 import { defineStruct } from '../wire/struct.js'
 import { shorten, validUs } from './valid-time.js'
 
-export const RelayNote = defineStruct('relay_note', FuseOutHeader.SIZE + 16 + FuseAttrOut.SIZE, {
-  len: 'u32', error: 'i32', unique: 'u64', nodeid: 'u64', cause: 'u64', attr_out: `bytes:${FuseAttrOut.SIZE}`,
+export const RelayNote = defineStruct('relay_note', 136, {
+  len: 'u32', error: 'i32', unique: 'u64', nodeid: 'u64', cause: 'u64', attr_out: 'bytes:104',
 })
 
 /** In fuse_in_header.padding of a request on the wire: a note is wanted. The device sees 0. */
