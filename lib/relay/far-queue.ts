@@ -504,5 +504,6 @@ export class FarQueue {
 
   close(): void {
     this.#reader.close()
+    this.#writer.close()
   }
 }

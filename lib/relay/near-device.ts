@@ -15,7 +15,7 @@ import { FUSE_INIT_FLAGS, FuseAttrOut, FuseEntryOut, FuseInHeader, FuseInitOut, 
 import { hasReply, Op, replyPayloadBytes } from '../fuse/opcodes.js'
 import type { LocalDevice } from '../driver/local-device.js'
 import { SlotFifo } from '../driver/slot-fifo.js'
-import { scratch, type Region } from '../sys/memory.js'
+import { mapAnonymous, unmap, viewRegion, type Region } from '../sys/memory.js'
 import { DeviceRing } from '../virtio/device-ring.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { RingLayout } from '../virtio/split-ring.js'
@@ -152,7 +152,9 @@ export class NearDevice implements LocalDevice {
     this.#writableBytes = new Float64Array(entries)
     this.#addresses = new Float64Array(entries * MAX_PLACES)
     this.#lengths = new Float64Array(entries * MAX_PLACES)
-    this.#cells = scratch(CELL_BYTES * (entries + layouts[0]!.size))
+    const cellsBytes = CELL_BYTES * (entries + layouts[0]!.size)
+    // not scratch memory of the thread: there is another near end for each link
+    this.#cells = viewRegion(mapAnonymous(cellsBytes), cellsBytes)
     this.#free = Int32Array.from({ length: chains }, (_, i) => chains - 1 - i)
     this.#freeCount = chains
     this.#waiting = new SlotFifo(entries)
@@ -576,6 +578,8 @@ export class NearDevice implements LocalDevice {
   close(): void {
     this.#ahead.close()
     this.#reader.close()
+    this.#writer.close()
+    unmap(this.#cells.address, this.#cells.lengthBytes)
   }
 }
 

@@ -5,7 +5,7 @@
  */
 import { errno } from '../errors.js'
 import { read, readv } from '../sys/io.js'
-import { mapAnonymous, scratch, unmap, viewRegion, type Region } from '../sys/memory.js'
+import { mapAnonymous, unmap, viewRegion, type Region } from '../sys/memory.js'
 import { setU64 } from '../wire/u64.js'
 
 /** The longest message that can be looked at as a whole. */
@@ -13,6 +13,8 @@ export const READ_BUFFER_BYTES = 1 << 16
 const IOVEC_BYTES = 16
 /** Places that the rest of one message may go to. */
 export const MAX_PLACES = 16
+/** Behind the buffer lie the descriptors of a read into several places. */
+const MEMORY_BYTES = READ_BUFFER_BYTES + IOVEC_BYTES * (MAX_PLACES + 1)
 
 export class StreamReader {
   /** What was read and not taken, from `at` on; `buffered` bytes. */
@@ -28,7 +30,6 @@ export class StreamReader {
   /** The memory that places lie in: of most messages, and of the one at hand. */
   readonly #memory: Region
   #target: Region
-  readonly #iov = scratch(IOVEC_BYTES * (MAX_PLACES + 1))
   readonly #addresses = new Float64Array(MAX_PLACES)
   readonly #lengths = new Float64Array(MAX_PLACES)
   #count = 0
@@ -39,7 +40,7 @@ export class StreamReader {
   constructor(fd: number, memory: Region) {
     this.#fd = fd
     this.#memory = this.#target = memory
-    this.#buffer = viewRegion(mapAnonymous(READ_BUFFER_BYTES), READ_BUFFER_BYTES)
+    this.#buffer = viewRegion(mapAnonymous(MEMORY_BYTES), MEMORY_BYTES)
     this.view = this.#buffer.view
     this.bytes = this.#buffer.bytes
   }
@@ -114,15 +115,15 @@ export class StreamReader {
   }
 
   #readPlaces(): number {
-    const { view, address } = this.#iov
-    let iovs = 0
-    for (let i = this.#first; i < this.#count; i++, iovs++) {
-      setU64(view, iovs * IOVEC_BYTES, this.#addresses[i]!)
-      setU64(view, iovs * IOVEC_BYTES + 8, this.#lengths[i]!)
+    const { view, address } = this.#buffer
+    let at = READ_BUFFER_BYTES
+    for (let i = this.#first; i < this.#count; i++, at += IOVEC_BYTES) {
+      setU64(view, at, this.#addresses[i]!)
+      setU64(view, at + 8, this.#lengths[i]!)
     }
-    setU64(view, iovs * IOVEC_BYTES, this.#buffer.address)
-    setU64(view, iovs * IOVEC_BYTES + 8, READ_BUFFER_BYTES)
-    const count = readv(this.#fd, address, iovs + 1)
+    setU64(view, at, address)
+    setU64(view, at + 8, READ_BUFFER_BYTES)
+    const count = readv(this.#fd, address + READ_BUFFER_BYTES, this.#count - this.#first + 1)
     if (count <= 0) return count
     const placed = Math.min(count, this.left)
     this.#end = count - placed
@@ -131,6 +132,6 @@ export class StreamReader {
   }
 
   close(): void {
-    unmap(this.#buffer.address, READ_BUFFER_BYTES)
+    unmap(this.#buffer.address, MEMORY_BYTES)
   }
 }

@@ -4,7 +4,7 @@
  */
 import { errno } from '../errors.js'
 import { writev } from '../sys/io.js'
-import { scratch, type Region } from '../sys/memory.js'
+import { mapAnonymous, unmap, viewRegion, type Region } from '../sys/memory.js'
 import { getU64, setU64 } from '../wire/u64.js'
 
 const IOVEC_BYTES = 16
@@ -36,7 +36,7 @@ export class StreamWriter {
     this.#fd = fd
     this.#capacity = capacity
     this.#sent = sent
-    this.#iov = scratch(IOVEC_BYTES * capacity)
+    this.#iov = viewRegion(mapAnonymous(IOVEC_BYTES * capacity), IOVEC_BYTES * capacity)
     this.#tokens = new Int32Array(capacity)
   }
 
@@ -102,5 +102,8 @@ export class StreamWriter {
     }
     this.#first = this.#end = this.queuedBytes = 0
     this.blocked = false
+  }
+  close(): void {
+    unmap(this.#iov.address, this.#iov.lengthBytes)
   }
 }

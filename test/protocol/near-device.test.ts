@@ -110,3 +110,7 @@ t.test('a reply that nobody asked for, and one that comes twice', async t => {
   t.match(scene.device.broken, /fuse_out_header.unique/)
   t.strictSame(scene.used(), [[0, 16]])
 })
+
+t.test('there may be as many one after the other as there are links', async t => {
+  for (let i = 0; i < 100; i++) makeScene(t).device.close()
+})

@@ -26,6 +26,12 @@ export function makeScene(t: Test, limits: RelayLimits = { requests: 100, large:
   const [inFd, farOut] = createPipe()
   const device = new NearDevice(region, [plan.hiprio, worker.ring], FEATURES, { inFd, outFd, limits, lookAhead })
   const bounce = viewRegion(mapAnonymous(MIB), MIB)
+  let closed = false
+  const close_ = device.close.bind(device)
+  device.close = () => {
+    if (!closed) close_()
+    closed = true
+  }
   t.teardown(() => {
     device.close()
     for (const fd of [farIn, outFd, inFd, farOut]) close(fd)
