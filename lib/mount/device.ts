@@ -11,6 +11,7 @@ import type { ServedDevice } from '../device/serve.js'
 import { PeerGoneError, UsageError } from '../errors.js'
 import { RelayTransport } from '../relay/relay-transport.js'
 import { VhostUserFrontend } from '../vhost-user/frontend.js'
+import { MS_NOATIME, MS_NODIRATIME } from './flags.js'
 import { FORWARDED } from './relay-options.js'
 import { formatMountOptions, mountTimeoutMs, pollMicroseconds, type MountOptions } from './options.js'
 import type { Source } from './source.js'
@@ -145,7 +146,8 @@ function emulate(directory: string, tag: string, options: MountOptions, faults?:
   const shared = openPassthrough({
     root: directory, cache: options.cache ?? 'auto', writeback: options.writeback ?? false,
     xattr: (options.xattr ?? false) || (options.posixAcl ?? false) || options.xattrmap !== undefined, posixAcl: options.posixAcl ?? false,
-    readonly: options.readonly ?? false, allowDirectIo: options.allowDirectIo ?? false, direct: options.direct ?? false, readdirplus: options.readdirplus ?? true,
+    readonly: options.readonly ?? false, allowDirectIo: options.allowDirectIo ?? false, direct: options.direct ?? false,
+    noatime: ((options.mountFlags ?? 0) & MS_NOATIME) !== 0, nodiratime: ((options.mountFlags ?? 0) & MS_NODIRATIME) !== 0, readdirplus: options.readdirplus ?? true,
     xattrMap: options.xattrmap ?? '', translateUid: options.translateUid ?? [], translateGid: options.translateGid ?? [], hide: options.hide ?? [], only: options.only ?? [], maxSize: options.maxSize ?? Infinity,
   })
   const module = new URL('../device/passthrough-handlers.js', import.meta.url).href

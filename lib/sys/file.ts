@@ -17,6 +17,7 @@ export const O_EXCL = 0o200
 export const O_TRUNC = 0o1000
 export const O_APPEND = 0o2000
 export const O_NONBLOCK = 0o4000
+export const O_NOATIME = 0o1000000
 export const O_CLOEXEC = 0o2000000
 export const O_PATH = 0o10000000
 /** These four differ between architectures. */

@@ -1,7 +1,8 @@
 /** Options of what serves a directory, on real mounts: the emulated device, and a virtiofsd that is started for it. */
 import { execFileSync } from 'node:child_process'
 import {
-  chmodSync, chownSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statfsSync, statSync, symlinkSync, writeFileSync,
+  chmodSync, chownSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statfsSync, statSync, symlinkSync, utimesSync,
+  writeFileSync,
 } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -42,6 +43,24 @@ onBoth('xattrmap', ['xattrmap=:unsupported:client:user.no.:::bad:client:user.bad
   removexattr(file, 'user.a')
   t.strictSame(listxattr(file), ['trusted.b'])
 })
+
+for (const [option, kept] of [['noatime', ['file', 'dir']], ['nodiratime', ['dir']], ['relatime', []]] as const) {
+  t.test(`emulated: ${option} of the mount holds in the shared directory`, { skip: missing('emulated') }, async t => {
+    const OLD = 1000
+    await withMount(t, {
+      peer: 'emulated', options: [option], files: source => {
+        writeFileSync(join(source, 'file'), 'x')
+        mkdirSync(join(source, 'dir'))
+        for (const name of ['file', 'dir']) utimesSync(join(source, name), OLD, OLD + 1)
+      },
+    }, async ({ dir, source }) => {
+      readFileSync(join(dir, 'file'))
+      readdirSync(join(dir, 'dir'))
+      const unchanged = ['file', 'dir'].filter(name => statSync(join(source, name)).atimeMs === OLD * 1000)
+      t.strictSame(unchanged, kept)
+    })
+  })
+}
 
 const EVERYBODY = 4294967295
 

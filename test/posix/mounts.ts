@@ -31,6 +31,7 @@ const UNCACHED = 'without a cache it opens for direct I/O alone: ENODEV'
 /** What neither virtiofsd can do, as it is started. */
 const virtiofsdExceptions: Kind['exceptions'] = {
   'suid-clearing: O_TRUNC': KILLPRIV,
+  'suid-clearing: a look at the mode alone': KILLPRIV,
   'suid-clearing: sgid without group x goes': KILLPRIV,
   'xattrs: trusted attributes': SYS_ADMIN,
   'xattrs: a security attribute': SYS_ADMIN,
@@ -41,6 +42,7 @@ const virtiofsdExceptions: Kind['exceptions'] = {
 
 const rustExceptions: Kind['exceptions'] = {
   ...virtiofsdExceptions,
+  'open-flags: what is read through O_NOATIME': 'it does not pass O_NOATIME on',
   'directories: the working directory can be removed': 'it opens by file handle, and that of a removed directory is stale: ESTALE',
 }
 
@@ -71,6 +73,7 @@ const directExceptions: Kind['exceptions'] = {
 
 /** What the far end of a relay cannot do: it does not know the callers' groups, and FUSE 7.40 does not say their ids (ALLOW_IDMAP). */
 const relayExceptions: Kind['exceptions'] = {
+  'suid-clearing: a look at the mode alone': 'the far end cannot tell the kernel that more has changed than it thinks',
   'suid-clearing: sgid without group x ': 'who is in a group is known where the callers are',
 }
 

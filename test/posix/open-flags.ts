@@ -230,6 +230,18 @@ export const openFlags = group('open-flags', [
     },
   },
   {
+    name: 'what is read through O_NOATIME keeps its access time',
+    cites: 'open(2), O_NOATIME: "Do not update the file last access time"',
+    needs: ['atime'],
+    run(dir, sys) {
+      const path = join(dir, 'f')
+      writeFileSync(path, 'abc')
+      sys.utimens(path, { sec: 1, nsec: 0 }, { sec: 2, nsec: 0 })
+      sys.withFd(sys.open(path, sys.O_RDONLY | sys.O_NOATIME), fd => { assert.equal(sys.read(fd, 3).toString(), 'abc') })
+      assert.equal(stat(path).atimeNs, 1_000_000_000n)
+    },
+  },
+  {
     name: 'each open has an offset of its own; dup shares it',
     cites: 'POSIX open(): "file offset … shall be set to the beginning"; dup()',
     run(dir, sys) {

@@ -5,8 +5,8 @@ import {
   FuseOpenOut, FuseReleaseIn,
 } from '../../fuse/abi.js'
 import {
-  AT_EACCESS, AT_EMPTY_PATH, faccessat2, O_ACCMODE, O_CREAT, O_DIRECT, O_DIRECTORY, O_DSYNC, O_EXCL, O_LARGEFILE, O_NOFOLLOW, O_NONBLOCK, O_RDONLY,
-  O_RDWR, O_SYNC, O_TMPFILE, O_TRUNC, O_WRONLY, R_OK, S_IFDIR, S_IFLNK, S_IFREG, W_OK,
+  AT_EACCESS, AT_EMPTY_PATH, faccessat2, O_ACCMODE, O_CREAT, O_DIRECT, O_DIRECTORY, O_DSYNC, O_EXCL, O_LARGEFILE, O_NOATIME, O_NOFOLLOW, O_NONBLOCK,
+  O_RDONLY, O_RDWR, O_SYNC, O_TMPFILE, O_TRUNC, O_WRONLY, R_OK, S_IFDIR, S_IFLNK, S_IFREG, W_OK,
 } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
 import type { DeviceRequest } from '../handlers.js'
@@ -21,8 +21,8 @@ import { pinDirectory, replyEntry } from './namespace.js'
 import { dropPrivileges } from './privileges.js'
 import type { Volume } from './volume.js'
 
-/** Flags of a request that are passed on; O_NOATIME, O_NOFOLLOW, O_PATH and the like are not. */
-const OPEN_FLAGS = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NONBLOCK | O_LARGEFILE
+/** Flags of a request that are passed on; O_NOFOLLOW, O_PATH and the like are not. */
+const OPEN_FLAGS = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NONBLOCK | O_LARGEFILE | O_NOATIME
 
 /**
  * The flags to open a file with. O_APPEND is left to each WRITE, because a writable mapping of
@@ -32,6 +32,7 @@ const OPEN_FLAGS = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NONBLOCK | O_LARGE
 function openFlags(volume: Volume, asked: number): number {
   let flags = asked & OPEN_FLAGS
   if (volume.options.allowDirectIo) flags |= asked & O_DIRECT
+  if (volume.options.noatime) flags |= O_NOATIME
   if ((flags & O_ACCMODE) === O_WRONLY && volume.negotiated(Negotiated.WRITEBACK)) flags = flags & ~O_ACCMODE | O_RDWR
   return flags
 }
@@ -73,6 +74,12 @@ function replyOpen(volume: Volume, request: DeviceRequest, at: number, fd: numbe
   return writeOpen(volume, request, at, handle, open, NO_BACKING)
 }
 
+/** O_NOATIME is for the owner of a file and for root. The kernel has looked at who asked for it; we may be neither. */
+function openNoatime(volume: Volume, index: number, flags: number): number {
+  const fd = volume.open(index, flags)
+  return fd === -errno.EPERM && (flags & O_NOATIME) !== 0 ? volume.open(index, flags & ~O_NOATIME) : fd
+}
+
 /** Opens a pinned inode as a file; what is not a regular file has no business here. */
 function openFile(volume: Volume, request: DeviceRequest, index: number, asked: number, killPrivileges: boolean): number {
   const type = volume.inodes.type(index)
@@ -81,7 +88,7 @@ function openFile(volume: Volume, request: DeviceRequest, index: number, asked: 
   if (type !== S_IFREG) return -errno.ENXIO
   if (volume.options.readonly && ((asked & O_ACCMODE) !== O_RDONLY || (asked & O_TRUNC) !== 0)) return -errno.EROFS
   const kill = killPrivileges && (asked & O_TRUNC) !== 0 && dropPrivileges(volume, request, volume.fd(index))
-  const fd = volume.open(index, openFlags(volume, asked))
+  const fd = openNoatime(volume, index, openFlags(volume, asked))
   if (volume.space !== undefined && fd >= 0 && (asked & O_TRUNC) !== 0) volume.space.settle(index, fd, 0)
   if (kill) volume.caller.restoreFsetid()
   return fd
@@ -100,10 +107,11 @@ export function open(volume: Volume, request: DeviceRequest): number {
 }
 
 export function opendir(volume: Volume, request: DeviceRequest): number {
-  const { nodeid } = request
+  const { args, argsAt, nodeid } = request
   const index = volume.inodes.pin(nodeid)
   if (index < 0) return index
-  const fd = volume.inodes.type(index) === S_IFDIR ? volume.open(index, O_RDONLY | O_DIRECTORY | O_NONBLOCK) : -errno.ENOTDIR
+  const noatime = volume.options.noatime || volume.options.nodiratime ? O_NOATIME : args.getUint32(argsAt + FuseOpenIn.flags, true) & O_NOATIME
+  const fd = volume.inodes.type(index) === S_IFDIR ? openNoatime(volume, index, O_RDONLY | O_DIRECTORY | O_NONBLOCK | noatime) : -errno.ENOTDIR
   const open = volume.coherent && (volume.mountKind(index) & MountKind.WATCHED) === 0 ? 0 : volume.rules.dirOpenFlags
   volume.inodes.unpin(index)
   if (fd < 0) return fd

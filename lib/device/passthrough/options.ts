@@ -22,6 +22,9 @@ export interface PassthroughOptions {
   readonly: boolean
   /** Pass O_DIRECT on to the file system below. */
   allowDirectIo: boolean
+  /** Reading marks no access time, of anything or of directories: what the mount is told by `noatime` and `nodiratime`. */
+  noatime: boolean
+  nodiratime: boolean
   /** The kernel reads and writes the files itself, where it can. */
   direct: boolean
   readdirplus: boolean
@@ -39,7 +42,8 @@ export interface PassthroughOptions {
 }
 
 export const defaultOptions: Omit<PassthroughOptions, 'root'> = {
-  cache: 'auto', writeback: false, xattr: true, posixAcl: false, readonly: false, allowDirectIo: false, direct: false, readdirplus: true,
+  cache: 'auto', writeback: false, xattr: true, posixAcl: false, readonly: false, allowDirectIo: false, noatime: false, nodiratime: false, direct: false,
+  readdirplus: true,
   xattrMap: '', translateUid: [], translateGid: [], hide: [], only: [], maxSize: Infinity,
 }
 
