@@ -78,7 +78,7 @@ export interface LoopHandlers {
 
 /** What surrounds the handlers of a thread. */
 export interface DeviceHost {
-  /** /dev/fuse of a mount that takes files of the device as backing files (`direct`), or −1. The caller's. */
+  /** /dev/fuse of a mount by this process, or −1. The caller's. For what has no place on the rings: backing files (`direct`), and attributes that changed with a request. */
   windowFd: number
 }
 

@@ -32,7 +32,7 @@ export interface DeviceMemory {
   /** By worker: an eventfd that wakes it, and a word that is 1 while that is needed. */
   wakeFds: number[]
   sleepFlags: SharedArrayBuffer
-  /** /dev/fuse of the mount, when a device in this process may give it backing files; else −1. */
+  /** /dev/fuse of the mount, for a device in this process, or −1. */
   windowFd: number
   /** Its queues are served by workers, on whose threads a device may run. */
   workers?: boolean

@@ -200,7 +200,7 @@ export class VirtioFs extends EventEmitter<Events> {
     const wakeFds = handles.map(handle => handle.wakeFd)
     const sleepFlags = this.#sleepFlags = new SharedArrayBuffer(4 * handles.length)
     this.transport.onFailure = reason => this.#failed(reason)
-    const backends = await this.transport.start(this.#deviceMemory(this.#memory!, init.passthrough ? fuseFds[0]! : -1))
+    const backends = await this.transport.start(this.#deviceMemory(this.#memory!, fuseFds[0]!))
     this.#started = true
     const { notification } = this.#plan
     this.event('queues', { hiprio: 1, ...notification && { notification: 1 }, request: this.queues, size: this.#options.queueSize })

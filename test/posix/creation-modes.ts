@@ -136,6 +136,8 @@ function program(dir: string, sys: Sys, mode = 0o6777): string {
   return path
 }
 
+const STATX_MODE = 0x2
+
 /** Changes of a file's data, by name. */
 function changes(sys: Sys): [string, (path: string) => void][] {
   const on = (flags: number, change: (fd: number) => void) => (path: string): void => { sys.withFd(sys.open(path, flags), change) }
@@ -251,6 +253,21 @@ export const suidClearing = group('suid-clearing', [
       const path = program(dir, sys)
       marks(path, ['ctime'], () => { sys.chown(path, -1, -1) }, ['mtime'])
       hasMode(path, 0o777)
+    },
+  },
+  {
+    name: 'a look at the mode alone sees that at once',
+    cites: 'statx(2), STATX_MODE; fs/fuse/file.c fuse_write_update_attr',
+    needs: ['fallocate'],
+    run(dir, sys) {
+      for (const [name, change] of changes(sys)) {
+        const path = program(dir, sys)
+        const modeAlone = (): string => (sys.statx(path, STATX_MODE).mode & 0o7777).toString(8)
+        assert.equal(modeAlone(), '6777')
+        sys.as(sys.bob, () => { change(path) })
+        assert.equal(modeAlone(), '777', name)
+        unlinkSync(path)
+      }
     },
   },
   {

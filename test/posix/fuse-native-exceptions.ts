@@ -25,7 +25,7 @@ export const fuseNativeExceptions: Exceptions = {
     'rename2: RENAME_WHITEOUT leaves', 'rename2: a whiteout belongs'),
   ...because('a directory that was removed has no path, nor has what is open in it', 'unlink-open: no name is left in the directory', 'directories: the working directory can be removed'),
   ...because('there is no callback for fallocate',
-    'suid-clearing: fallocate takes them away', 'suid-clearing: sgid without group x stays', 'suid-clearing: fallocate and copy_file_range', 'fallocate: beyond the end', 'fallocate: within the file', 'fallocate: the space is counted',
+    'suid-clearing: fallocate takes them away', 'suid-clearing: a look at the mode alone', 'suid-clearing: sgid without group x stays', 'suid-clearing: fallocate and copy_file_range', 'fallocate: beyond the end', 'fallocate: within the file', 'fallocate: the space is counted',
     'fallocate: FALLOC_FL_KEEP_SIZE', 'fallocate: marks mtime and ctime', 'fallocate: a punched hole', 'fallocate: more than there is', 'holes: punching gives space back',
     'statfs: space that is allocated'),
   ...because('there is none for lseek', 'holes: SEEK_DATA and SEEK_HOLE find', 'holes: no data behind the place'),

@@ -8,8 +8,8 @@ import { close } from '../../sys/io.js'
 import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
 import { settleSpace } from './file-ranges.js'
 import { DIRECTORY, FILE, HandleFlag } from './handle-table.js'
-import { dropPrivileges } from './privileges.js'
 import { Negotiated } from './layout.js'
+import { dropPrivileges, restorePrivileges } from './privileges.js'
 import type { Volume } from './volume.js'
 
 export function read(volume: Volume, request: DeviceRequest): number {
@@ -65,7 +65,7 @@ export function write(volume: Volume, request: DeviceRequest): number {
   if (admitted >= 0) {
     if (kill) dropPrivileges(volume, request, fd)
     done = pwritev2(fd, request.payloadIov, request.payloadIovCount, offset, append ? RWF_APPEND : 0)
-    if (kill) volume.caller.restoreFsetid()
+    if (kill) restorePrivileges(volume, request.nodeid)
     settleSpace(volume, request.nodeid, fd, admitted)
   }
   volume.handles.unpin(handle)

@@ -4,7 +4,7 @@ import { copyFileRange, fallocate, lseek, wide } from '../../sys/file.js'
 import { getU64, setU64 } from '../../wire/u64.js'
 import type { DeviceRequest } from '../handlers.js'
 import { FILE } from './handle-table.js'
-import { dropUnlessRoot } from './privileges.js'
+import { dropUnlessRoot, restorePrivileges } from './privileges.js'
 import type { Volume } from './volume.js'
 
 /** With `max_size`, after a change of a file: counts it. @param admitted see Space.settle */
@@ -33,7 +33,7 @@ export function fallocateFile(volume: Volume, request: DeviceRequest): number {
   if (admitted >= 0) {
     const kill = dropUnlessRoot(volume, request, fd)
     done = fallocate(fd, mode, offset, length)
-    if (kill) volume.caller.restoreFsetid()
+    if (kill) restorePrivileges(volume, request.nodeid)
     settleSpace(volume, request.nodeid, fd, admitted)
   }
   volume.handles.unpin(handle)
@@ -82,7 +82,7 @@ function copy(volume: Volume, request: DeviceRequest, mostBytes: number): number
     const admitted = done
     const kill = dropUnlessRoot(volume, request, toFd)
     done = copyFileRange(volume.handles.fd(from), small.address, toFd, small.address + 8, length, args.getUint32(argsAt + FuseCopyFileRangeIn.flags, true))
-    if (kill) volume.caller.restoreFsetid()
+    if (kill) restorePrivileges(volume, getU64(args, argsAt + FuseCopyFileRangeIn.nodeid_out))
     settleSpace(volume, getU64(args, argsAt + FuseCopyFileRangeIn.nodeid_out), toFd, admitted)
   }
   volume.handles.unpin(to)

@@ -18,7 +18,7 @@ import { Negotiated } from './layout.js'
 import { MountKind } from './mount-table.js'
 import { enterCaller, leaveCaller, readNewName } from './making.js'
 import { pinDirectory, replyEntry } from './namespace.js'
-import { dropPrivileges } from './privileges.js'
+import { dropPrivileges, restorePrivileges } from './privileges.js'
 import type { Volume } from './volume.js'
 
 /** Flags of a request that are passed on; O_NOFOLLOW, O_PATH and the like are not. */
@@ -90,7 +90,7 @@ function openFile(volume: Volume, request: DeviceRequest, index: number, asked: 
   const kill = killPrivileges && (asked & O_TRUNC) !== 0 && dropPrivileges(volume, request, volume.fd(index))
   const fd = openNoatime(volume, index, openFlags(volume, asked))
   if (volume.space !== undefined && fd >= 0 && (asked & O_TRUNC) !== 0) volume.space.settle(index, fd, 0)
-  if (kill) volume.caller.restoreFsetid()
+  if (kill) restorePrivileges(volume, volume.inodes.nodeid(index))
   return fd
 }
 

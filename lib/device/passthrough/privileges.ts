@@ -14,13 +14,14 @@ import { Negotiated } from './layout.js'
 import { St } from './stat-words.js'
 import type { Volume } from './volume.js'
 
+const S_ISUID = 0o4000
 const S_ISGID = 0o2000
 const S_IXGRP = 0o0010
 
 /**
  * Before a change of a file that the kernel wants to cost these bits.
  * @param fd of the file, O_PATH will do
- * @returns true: after the change `volume.caller.restoreFsetid()` must follow
+ * @returns true: after the change `restorePrivileges` must follow, or `volume.caller.restoreFsetid()` where the answer has the attributes
  */
 export function dropPrivileges(volume: Volume, request: DeviceRequest, fd: number): boolean {
   const group = groupThatMatters(volume, fd)
@@ -41,6 +42,16 @@ export function dropUnlessRoot(volume: Volume, request: DeviceRequest, fd: numbe
   if (group === NO_ID || standing(volume, request, group) !== STRANGER) return false
   volume.caller.dropFsetid(group, false)
   return true
+}
+
+/**
+ * After such a change. The kernel that left the bits to us knows that size and times have changed,
+ * not the mode (fs/fuse/file.c fuse_write_update_attr), and would go on showing it, and executing by
+ * it, until it asks again.
+ */
+export function restorePrivileges(volume: Volume, nodeid: number): void {
+  volume.caller.restoreFsetid()
+  if ((volume.privileges.mode & (S_ISUID | S_ISGID)) !== 0) volume.attributeNotice?.send(nodeid)
 }
 
 /** The group of a file whose sgid bit stays with a change by a member. @returns NO_ID for any other file */

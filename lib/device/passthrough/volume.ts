@@ -10,6 +10,7 @@ import {
 import { BackingWindow } from '../../sys/backing.js'
 import { close } from '../../sys/io.js'
 import { scratch, viewRegion, type Region } from '../../sys/memory.js'
+import { AttributeNotice } from './attribute-notice.js'
 import { BackingFiles } from './backing-files.js'
 import { Caller } from './caller.js'
 import { FdCache } from './fd-cache.js'
@@ -70,6 +71,8 @@ export class Volume {
   readonly dirents: Region = scratch(DIRENT_BYTES)
   /** With `direct`. */
   readonly backing: BackingFiles | undefined
+  /** Where the mount is in this process. */
+  readonly attributeNotice: AttributeNotice | undefined
   readonly cache: FdCache
   readonly #finder: InodeFinder
   readonly removal: Removal
@@ -80,7 +83,7 @@ export class Volume {
   readonly #threads: ThreadIds | undefined
 
   /**
-   * @param windowFd /dev/fuse of the mount, to give files to the kernel; −1 for none
+   * @param windowFd see `DeviceHost`
    */
   constructor(shared: PassthroughShared, windowFd = -1) {
     const dot = scratch(2)
@@ -98,6 +101,7 @@ export class Volume {
     this.handles = new HandleTable(this.words, shared.layout)
     this.mounts = new MountTable(this.words, shared.layout)
     if (shared.options.direct && windowFd >= 0) this.backing = new BackingFiles(this.words, this.inodes, this.mounts, new BackingWindow(windowFd))
+    if (windowFd >= 0) this.attributeNotice = new AttributeNotice(windowFd)
     this.cache = new FdCache(this.words, shared.layout, this.inodes)
     this.procFd = shared.procFd
     this.keptLimit = shared.keptLimit
