@@ -29,6 +29,8 @@ export interface HandlersSource {
   threads?: 'pool' | 'queues' | 'loop'
   /** What tells of changes, when the device offers VIRTIO_FS_F_NOTIFICATION. */
   notifications?: NotificationSource | undefined
+  /** It is mounted, on this FUSE connection. */
+  mountedAs?: ((connection: number) => void) | undefined
   /** After every worker has ended. */
   close(): void
 }
@@ -106,6 +108,10 @@ export class EmulatedTransport implements Transport {
     const pools = setup.done.map(done => ({ jobs, done, state, wakeFd: loop.wakeFd }))
     const hiprioPool = pools.pop()!
     return pools.map(pool => ({ kind: 'emulated', module: ELSEWHERE, data: undefined, windowFd, pool, hiprioPool, interrupts: undefined }))
+  }
+
+  mountedAs(connection: number): void {
+    this.#handlers.mountedAs?.(connection)
   }
 
   poolWanted(): void {

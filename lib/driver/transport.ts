@@ -79,6 +79,8 @@ export interface Transport {
   onFailure?: ((reason: string) => void) | undefined
   /** Why a local device broke, with what is known beside what it says itself. */
   explain?(reason: string): Promise<string>
+  /** Told of the FUSE connection on which it is mounted, before any request but INIT. */
+  mountedAs?(connection: number): void
   /** Told of each line that a process behind the device says. */
   onSaid?: ((line: string) => void) | undefined
   /** A worker has handed a request to the device's pool. */

@@ -12,7 +12,7 @@ import type { MountRequest, ServedMountRequest } from '../mount/mount.js'
 import type { MountStatus } from '../mount/mount-status.js'
 import { type MountStats, readStats } from '../mount/mount-stats.js'
 import { readMounts, type MountEntry } from '../mount/mountinfo.js'
-import { prepareMountpoint } from '../mount/mountpoint.js'
+import { prepareMountpoint, refuseInsideSource } from '../mount/mountpoint.js'
 import { mountTimeoutMs, type MountOptions } from '../mount/options.js'
 import { backendName, parseSource } from '../mount/source.js'
 import { close } from '../sys/io.js'
@@ -269,6 +269,7 @@ export async function mountByFuseNative({ source, mountpoint, options = {}, faul
   delete asked.via
   const parsed = parseSource(source, typeof source === 'string' || source.tag === undefined ? asked : { tag: source.tag, ...asked })
   const target = await prepareMountpoint(mountpoint)
+  refuseInsideSource(target.path, parsed, asked)
   const name = typeof source === 'string' ? source : source.name
   const origin = { source: name, mountpoint: target.path, backend: backendName(parsed, asked) }
   return await FuseNativeMount.mount(origin, { kind: 'mount', source, mountpoint: target.path, options: asked, libfuse: libfuseOptions(name, asked) })

@@ -73,6 +73,7 @@ export class Host {
     this.#mount = await LibfuseMount.mount(addon, mountpoint, libfuse, callbacks, mountTimeoutMs(options.mountTimeout))
     this.#connection = findMount(mountpoint)?.minor ?? -1
     if (this.#connection < 0) throw new UsageError(`${mountpoint} was unmounted while it was being mounted`, 'ENOENT')
+    session.transport.mountedAs?.(this.#connection)
     // signals, status and the like are for the parent
     live.describe({ source: name, mountpoint, connection: this.#connection }, process.ppid)
     const { info } = session.transport

@@ -6,7 +6,7 @@ import type { FaultControl, FaultsData } from '../device/faults.js'
 import type { ServedData } from '../device/file-system-handlers.js'
 import { allocateInterrupts } from '../device/interrupts.js'
 import { NOTIFY_BUFFER_BYTES } from '../device/notification-sender.js'
-import { closePassthrough, openPassthrough } from '../device/passthrough/shared.js'
+import { closePassthrough, mountedAs, openPassthrough } from '../device/passthrough/shared.js'
 import type { ServedDevice } from '../device/serve.js'
 import { PeerGoneError, UsageError } from '../errors.js'
 import { RelayTransport } from '../relay/relay-transport.js'
@@ -155,7 +155,7 @@ function emulate(directory: string, tag: string, options: MountOptions, faults?:
   const notifications = shared.fanotifyFd < 0 ? undefined
     : { thread: new URL('../device/passthrough/watch-thread.js', import.meta.url).href, data: shared, bufferBytes: NOTIFY_BUFFER_BYTES }
   const close = (): void => closePassthrough(shared)
-  return emulatedTransport(tag, MAX_EMULATED_QUEUES, { module, data: shared, notices, notifications, close }, faults)
+  return emulatedTransport(tag, MAX_EMULATED_QUEUES, { module, data: shared, notices, notifications, mountedAs: connection => mountedAs(shared, connection), close }, faults)
 }
 
 /** Options that say how a shared directory is served: a file system of its own decides that itself. */

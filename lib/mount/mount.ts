@@ -17,7 +17,7 @@ import { Mount, type UnmountOptions } from './live-mount.js'
 import type { MountStatus } from './mount-status.js'
 import { type MountStats, readStats } from './mount-stats.js'
 import { readMounts } from './mountinfo.js'
-import { prepareMountpoint } from './mountpoint.js'
+import { prepareMountpoint, refuseInsideSource } from './mountpoint.js'
 import { letsOthersIn, pollMicroseconds, mountTimeoutMs, type MountOptions } from './options.js'
 import { readAhead, setReadAhead, type ReadAhead } from './read-ahead.js'
 import { claimDevice } from './claim.js'
@@ -212,6 +212,7 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
   const fd = givenFd(mountpoint)
   const given = fd === undefined ? undefined : takeGivenFd(fd)
   const target = given ? { path: given.entry?.mountpoint ?? mountpoint, mode: 0 } : await prepareMountpoint(mountpoint)
+  refuseInsideSource(target.path, parsed, options)
   const rights = checkRights(options, given)
   const queueSize = options.queueSize ?? DEFAULT_QUEUE_SIZE
   if (!Number.isInteger(queueSize) || queueSize < 4 || queueSize > 1024 || (queueSize & (queueSize - 1)) !== 0) {
@@ -307,6 +308,7 @@ export async function mountDevice({ source, backend, transport, live, worker, ne
     throw error
   }
   try {
+    transport.mountedAs?.(kernel.connection)
     await fs.start(kernel, init)
     if (waitForPool) await fs.transport.poolReady?.()
     live.describe({ source, mountpoint: kernel.mountpoint, connection: kernel.connection })

@@ -6,6 +6,8 @@ import { unmountFileSystem } from '../sys/mount.js'
 import { MNT_DETACH } from './flags.js'
 import { askMount } from './ask-mount.js'
 import { findMount, FS_TYPE } from './mountinfo.js'
+import type { MountOptions } from './options.js'
+import type { Source } from './source.js'
 
 /**
  * Resolves a mount point without touching what is mounted there, which may be dead, or hang: only
@@ -27,9 +29,10 @@ export function resolveMountpoint(path: string): string {
  * died.
  *
  * @returns the path to mount on, and its st_mode
- * @throws UsageError: missing, not a directory, already mounted
+ * @throws UsageError: empty, missing, not a directory, already mounted
  */
 export async function prepareMountpoint(path: string): Promise<{ path: string, mode: number }> {
+  if (path === '') throw new UsageError('the mount point is empty')
   const target = resolveMountpoint(path)
   const mounted = findMount(target)
   if (mounted?.type === FS_TYPE) {
@@ -45,4 +48,19 @@ export async function prepareMountpoint(path: string): Promise<{ path: string, m
   }
   if (!stat.isDirectory()) throw new UsageError(`mount point ${path} is not a directory`, 'ENOTDIR')
   return { path: target, mode: stat.mode }
+}
+
+/**
+ * The emulated device knows its own mount when it comes across it. A virtiofsd asks the kernel, which
+ * asks that virtiofsd, and nobody is answered any more.
+ *
+ * @param mountpoint resolved
+ * @throws UsageError
+ */
+export function refuseInsideSource(mountpoint: string, source: Source, { backend }: MountOptions): void {
+  if (backend === undefined || source.kind !== 'directory') return
+  const root = realpathSync(source.path)
+  if (mountpoint !== root && mountpoint.startsWith(root === '/' ? root : `${root}/`)) {
+    throw new UsageError(`mount point ${mountpoint} is inside the source: virtiofsd would wait for itself (the emulated device does not: leave out backend=virtiofsd)`)
+  }
 }

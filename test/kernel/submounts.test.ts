@@ -1,10 +1,12 @@
 /** File systems mounted inside the shared directory. */
-import { linkSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, statfsSync, writeFileSync } from 'node:fs'
+import { existsSync, linkSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { withMount } from '../support/mounts.js'
-import { missing } from '../support/peers.js'
-import { run } from '../support/program.js'
+import { missing, peerPath } from '../support/peers.js'
+import { run, runToEnd } from '../support/program.js'
+import { eventually, inScene } from '../support/scene.js'
+import { packageRoot } from '../support/vhost-user-session.js'
 
 t.test('a file system inside the shared directory', { skip: missing('emulated') }, async t => {
   let source = ''
@@ -33,4 +35,37 @@ t.test('a file system inside the shared directory', { skip: missing('emulated') 
   } finally {
     await run(['umount', '-l', join(source, 'sub')]).catch(() => '')
   }
+})
+
+t.test('mounted inside the shared directory', { skip: missing('emulated') }, async t => {
+  for (const options of ['cache=never', ...existsSync(join(packageRoot(), 'node_modules/fuse-native')) && process.arch === 'x64' ? ['via=fuse-native'] : []]) {
+    await inScene(async scene => {
+      const inside = join(scene.source, 'inside')
+      mkdirSync(inside)
+      writeFileSync(join(scene.source, 'a'), 'a')
+      t.match(await scene.run(scene.source, inside, '-o', options), { exit: { code: 0 } }, options)
+      // a process of its own, which can be left behind
+      const tried = await runToEnd(['sh', '-c', 'ls && cat a && ls -d inside', 'sh'], { cwd: inside, timeoutMs: 20_000 })
+      t.match(tried, { stdout: 'a\ninside\na', stderr: /inside.*Resource deadlock avoided/ }, 'the device does not wait for itself')
+      if (options === 'cache=never') {
+        mkdirSync(join(inside, 'b'))
+        t.match(await runToEnd(['mount', '--bind', inside, join(scene.source, 'b')]), { exit: { code: 0 } })
+        t.match(await runToEnd(['ls', '-d', join(inside, 'b')], { timeoutMs: 20_000 }), { stderr: /Resource deadlock avoided/ }, 'at any place')
+        t.match(await runToEnd(['umount', join(scene.source, 'b')]), { exit: { code: 0 } })
+        t.match(await runToEnd(['ls', '-d', join(inside, 'b')], { timeoutMs: 20_000 }), { exit: { code: 0 } })
+      }
+      t.match(await scene.run('umount', inside), { exit: { code: 0 }, stderr: '' })
+      t.ok(await eventually(() => scene.leftovers().length === 0))
+    })
+  }
+})
+
+t.test('a virtiofsd of ours, mounted inside the shared directory', { skip: missing('virtiofsd-rust') }, async t => {
+  await inScene(async scene => {
+    const inside = join(scene.source, 'inside')
+    mkdirSync(inside)
+    const options = ['-o', `backend=virtiofsd,sandbox=none,virtiofsd=${peerPath('virtiofsd-rust')}`]
+    t.match(await scene.run(scene.source, inside, ...options), { exit: { code: 1 }, stderr: /^virtiofs-bridge: mount point .*inside is inside the source: virtiofsd would wait for itself .*\n$/ })
+    t.strictSame(scene.leftovers(), [])
+  })
 })

@@ -46,6 +46,8 @@ export const Head = {
   SPACE_USED: 22,
   SPACE_ADMITTED: 24,
   SPACE_LOCK: 26,
+  /** Minor device number of what shows this directory, where it is mounted; 0 for none. */
+  OWN_MINOR: 27,
   /** Ids of the threads that serve this directory: what they change is no news to the kernel. */
   THREADS: 32,
   THREADS_END: 64,

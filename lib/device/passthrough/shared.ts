@@ -11,7 +11,7 @@ import { mapAnonymous, unmap, viewRegion } from '../../sys/memory.js'
 import { HandleTable, HANDLE_LIMIT } from './handle-table.js'
 import { Flag, ROOT_INDEX } from './inode-record.js'
 import { InodeTable } from './inode-table.js'
-import { planLayout, type Layout } from './layout.js'
+import { Head, planLayout, type Layout } from './layout.js'
 import { MountKind, MountTable, NO_HANDLES } from './mount-table.js'
 import { checkOptions, type PassthroughOptions } from './options.js'
 import { Space } from './space.js'
@@ -134,6 +134,11 @@ function handlesPermitted(notices: string[]): boolean {
   if (new Capabilities().has(CAP_DAC_READ_SEARCH)) return true
   notices.push('no CAP_DAC_READ_SEARCH: files cannot be opened by handle; files renamed on this side can be lost to the mount until they are looked up again')
   return false
+}
+
+/** The directory is mounted now, on this FUSE connection. */
+export function mountedAs(shared: PassthroughShared, connection: number): void {
+  Atomics.store(new Int32Array(viewRegion(shared.address, shared.lengthBytes).view.buffer), Head.OWN_MINOR, Math.max(0, connection))
 }
 
 /**

@@ -41,6 +41,11 @@ export class StatBuffer {
     return (this.words[St.size]! >>> 0) + this.words[St.size + 1]! * HIGH
   }
 
+  /** Whether it is of the file system without a device of its own (major 0) of this minor number. */
+  isOf(minor: number): boolean {
+    return this.words[St.devMinor] === minor && this.words[St.devMajor] === 0
+  }
+
   get mountId(): number {
     return this.words[St.mntId]!
   }

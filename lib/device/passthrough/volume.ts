@@ -4,7 +4,7 @@
  */
 import { errno } from '../../errors.js'
 import {
-  AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW, FS_CASEFOLD_FL, inodeFlags, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, openat,
+  AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC, AT_SYMLINK_NOFOLLOW, FS_CASEFOLD_FL, inodeFlags, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, openat,
   openByHandleAt, statx,
 } from '../../sys/file.js'
 import { BackingWindow } from '../../sys/backing.js'
@@ -168,8 +168,18 @@ export class Volume {
     return this.#statx(fd, this.empty, flags, mask)
   }
 
-  /** statx of a name, never of what a symbolic link points to. */
+  /**
+   * statx of a name, never of what a symbolic link points to.
+   *
+   * Where this directory itself is mounted inside itself, the kernel would ask this very device for
+   * the attributes and wait for ever: so it is asked for those that it has, which are all there are
+   * on a local file system, and elsewhere once more for those that are up to date.
+   * @returns 0 or −errno: EDEADLK for a mount of this directory
+   */
   statName(dirFd: number, name: number): number {
+    const failed = this.#statx(dirFd, name, NAME_FLAGS | AT_STATX_DONT_SYNC, STAT_MASK)
+    if (failed < 0 || (this.mounts.kind(this.stat.mountId) & MountKind.LOCAL) !== 0) return failed
+    if (this.stat.isOf(this.words[Head.OWN_MINOR]!)) return -errno.EDEADLK
     return this.#statx(dirFd, name, NAME_FLAGS, STAT_MASK)
   }
 
