@@ -43,12 +43,13 @@ interface Target {
 }
 
 async function resolveTarget(target: string): Promise<Target> {
+  if (target === '') throw new UsageError('the mount point is empty')
   const path = resolveMountpoint(target)
   const entry = findMount(path)
   if (entry?.type === FS_TYPE) {
     return { paths: [path], connection: entry.minor, id: liveMounts().find(live => live.connection === entry.minor)?.id }
   }
-  const live = target.includes('/') ? undefined : await findLiveMount(target)
+  const live = await findLiveMount(target)
   const paths = live ? placesOf(live.connection) : []
   if (!live || paths.length === 0) throw new UsageError(`${target} is not a mount of virtiofs-bridge`, 'ENOENT')
   return { paths, connection: live.connection, id: live.id }

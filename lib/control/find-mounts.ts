@@ -75,8 +75,10 @@ async function askSocket(socket: string): Promise<FoundMount | number | undefine
 
 /** The mount at a mount point or with a tag, or undefined. */
 export async function findMountBy(target: string): Promise<FoundMount | undefined> {
+  // no path: resolved, it would be the current directory
+  if (target === '') return undefined
   // one that is just being mounted is waited for
-  if (!target.includes('/')) await findLiveMount(target)
+  await findLiveMount(target)
   const path = resolveMountpoint(target)
   const all = await findMounts()
   return all.find(mount => mount.mountpoints.includes(path)) ?? all.find(mount => mount.tag === target)

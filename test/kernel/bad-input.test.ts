@@ -98,6 +98,7 @@ const CASES: Record<string, Case> = {
   'a tag of 37 bytes': { options: [`tag=${'t'.repeat(37)}`], code: 1, message: `tag "${'t'.repeat(37)}" has 37 bytes, at most 36 are possible` },
   'a tag of 37 bytes in 13 characters': { options: [`tag=${'€'.repeat(12)}t`], code: 1, message: /^tag "€+t" has 37 bytes, at most 36 are possible$/ },
   'an empty tag': { options: ['tag='], code: 1, message: 'option tag needs a value: tag=TAG' },
+  'an empty mount point': { mountpoint: '', code: 1, message: 'the mount point is empty' },
   'no such mount point': { mountpoint: `${DIR}/nothing`, code: 32, message: `mount point ${DIR}/nothing does not exist` },
   'a mount point that is a file': {
     mountpoint: `${DIR}/file`, code: 32, message: `mount point ${DIR}/file is not a directory`,
@@ -166,7 +167,7 @@ t.test('a command line that makes no sense', { skip }, async t => {
   await inScene(async scene => {
     const lines: [args: string[], code: number, message: RegExp][] = [
       [[], 1, /: usage: virtiofs-bridge SOURCE MOUNTPOINT \(try --help\)/], [[scene.source], 1, /try --help/], [[scene.source, scene.dir, 'more'], 1, /try --help/], [[scene.source, scene.dir, '--nonsense'], 1, /nonsense.*try --help/i],
-      [[scene.source, scene.dir, '-o'], 1, /try --help/], [['umount'], 1, /usage: virtiofs-bridge umount MOUNTPOINT \(try --help\)/], [['completion', 'fish'], 1, /Choices: "bash", "zsh" \(try --help\)/], [['umount', scene.dir], 32, /is not a mount of virtiofs-bridge/], [['umount', 'notag'], 32, /^virtiofs-bridge: notag is not a mount/], [['probe'], 1, /try --help/],
+      [[scene.source, scene.dir, '-o'], 1, /try --help/], [['umount'], 1, /usage: virtiofs-bridge umount MOUNTPOINT \(try --help\)/], [['completion', 'fish'], 1, /Choices: "bash", "zsh" \(try --help\)/], [['umount', scene.dir], 32, /is not a mount of virtiofs-bridge/], [['umount', ''], 1, /the mount point is empty/], [['umount', 'notag'], 32, /^virtiofs-bridge: notag is not a mount/], [['probe'], 1, /try --help/],
     ]
     for (const [args, code, message] of lines) {
       const program = await scene.run(...args)

@@ -8,6 +8,7 @@ import { runtimeDir } from '../../lib/mount/runtime-dir.js'
 import { withMount } from '../support/mounts.js'
 import { BRIDGE, missing, PEERS } from '../support/peers.js'
 import { runToEnd } from '../support/program.js'
+import { inScene } from '../support/scene.js'
 
 for (const peer of PEERS) {
   t.test(`${peer}: a second mount of a tag shares the session, which ends with the last of them`, { skip: missing(peer) }, async t => {
@@ -54,5 +55,13 @@ t.test('a tag in use is refused, one that nobody chose gives way, one of a dead 
     t.match(again, { exit: { code: 0 }, stderr: '' }, 'tag and mount point of a killed bridge are taken over')
     t.equal(findMount(live.dir)?.type, FS_TYPE)
     t.match(await runToEnd([...BRIDGE, 'umount', 'mortal'], { timeoutMs: 10_000 }), { exit: { code: 0 }, stderr: '' })
+  })
+})
+
+t.test('a tag with a slash names its mount, too', { skip: missing('emulated') }, async t => {
+  await inScene(async scene => {
+    t.match(await scene.run(scene.source, scene.dir, '-o', 'tag=a/b'), { exit: { code: 0 }, stderr: '' })
+    t.match(await scene.run('umount', 'a/b'), { exit: { code: 0 }, stderr: '' })
+    t.strictSame(scene.mounts(), [])
   })
 })
