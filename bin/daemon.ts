@@ -5,12 +5,15 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { PeerGoneError } from '../lib/errors.js'
 import { givenFd, takeGivenFd } from '../lib/mount/given-fd.js'
 import type { MountRequest } from '../lib/mount/mount.js'
 import { ExitCode } from './exit-codes.js'
 import { clearProgress } from './progress.js'
 
-/** @returns the exit code of the command */
+const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP']
+
+/** @returns the exit code of the command @throws when there can be no such process, or it dies */
 export async function startDaemon(request: MountRequest): Promise<number> {
   const given = givenFd(request.mountpoint)
   // it goes to the child as the first descriptor that is free there, and to nobody else
@@ -19,6 +22,8 @@ export async function startDaemon(request: MountRequest): Promise<number> {
   const child = spawn(process.execPath, [...process.execArgv, script, request.source, request.mountpoint], {
     detached: true, stdio: ['ignore', 'ignore', 'pipe', 'ipc', ...given === undefined ? [] : [given]],
   })
+  // without descriptors or processes there is no channel either
+  if (child.pid === undefined) throw (await once(child, 'error'))[0]
   child.send(given === undefined ? request : { ...request, mountpoint: '/dev/fd/4' } satisfies MountRequest)
   // what goes wrong before the mount is usable is the command's to tell
   child.stderr!.on('data', chunk => {
@@ -26,11 +31,15 @@ export async function startDaemon(request: MountRequest): Promise<number> {
     process.stderr.write(chunk)
   })
   const stop = (signal: NodeJS.Signals): void => { child.kill(signal) }
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop)
+  for (const signal of SIGNALS) process.on(signal, stop)
   const usable = once(child, 'message').then(() => ExitCode.OK)
-  const ended = once(child, 'close').then(([code]) => (code as number | null) ?? ExitCode.INTERRUPTED)
+  const ended = once(child, 'close').then(([code, signal]: (number | string | null)[]) => {
+    if (signal === null) return code as number
+    if (SIGNALS.includes(signal as NodeJS.Signals)) return ExitCode.INTERRUPTED
+    throw new PeerGoneError(`the process that was to serve the mount died of ${signal}`)
+  })
   const exitCode = await Promise.race([usable, ended])
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, stop)
+  for (const signal of SIGNALS) process.off(signal, stop)
   if (child.connected) child.disconnect()
   child.stderr!.destroy()
   child.unref()

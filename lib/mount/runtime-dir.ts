@@ -1,5 +1,5 @@
 /** The private directory for sockets: 0700, in the place where the system wants such things. */
-import { accessSync, chmodSync, constants, lstatSync, mkdirSync, readFileSync } from 'node:fs'
+import { accessSync, chmodSync, constants, lstatSync, mkdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { tmpdir } from 'node:os'
 import { UsageError } from '../errors.js'
@@ -8,7 +8,7 @@ import { UsageError } from '../errors.js'
 function isWritable(path: string): boolean {
   try {
     accessSync(path, constants.W_OK)
-    return true
+    return statSync(path).isDirectory()
   } catch {
     return false
   }
@@ -29,7 +29,12 @@ export function runtimeDir(): string {
   const places = [process.env['XDG_RUNTIME_DIR'], uid === 0 ? '/run' : undefined]
   const base = places.find(place => place !== undefined && place !== '' && isWritable(place)) ?? tmpdir()
   const path = join(base, base === tmpdir() ? `virtiofs-bridge-${outerUid(uid)}` : 'virtiofs-bridge')
-  mkdirSync(path, { recursive: true, mode: 0o700 })
+  try {
+    // not `recursive`: Node tries for ever where nothing can be made, as in /proc
+    mkdirSync(path, { mode: 0o700 })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
   const stat = lstatSync(path)
   if (!stat.isDirectory() || stat.uid !== uid) throw new UsageError(`runtime directory ${path} is not a directory of ours`)
   if ((stat.mode & 0o777) !== 0o700) chmodSync(path, 0o700)

@@ -15,6 +15,13 @@ async function runBehind(scene: Scene, script: string): Promise<Program> {
   return await runToEnd(['unshare', '--mount', '--propagation', 'private', 'sh', '-ec', `${script}\nexec "$@"`, 'sh', ...BRIDGE, scene.source, scene.dir], { env: scene.env })
 }
 
+/** A virtiofsd that kills who started it. */
+function killsItsParent(scene: Scene): string {
+  const path = join(scene.base, 'virtiofsd')
+  writeFileSync(path, '#!/bin/sh\nkill -9 $PPID\n', { mode: 0o755 })
+  return path
+}
+
 /** A /dev with the usual devices, and without FUSE. */
 const WITHOUT_FUSE = `
   mkdir "$XDG_RUNTIME_DIR/../dev"
@@ -49,6 +56,37 @@ t.test('not root, and no fusermount3', { skip }, async t => {
     t.match(program, { exit: { code: 1 }, stdout: '' })
     t.match(program.stderr, /^(virtiofs-bridge: [^\n]*\n)*virtiofs-bridge: not root, and fusermount3 is not installed \(package fuse3\)\n$/)
     t.ok(await eventually(() => scene.leftovers().length === 0, 5000), scene.leftovers().join())
+  })
+})
+
+t.test('no descriptors for the process that serves', { skip }, async t => {
+  await inScene(async scene => {
+    for (const limit of [23, 24, 25]) {
+      const program = await runToEnd(['sh', '-c', `ulimit -n ${limit}; exec "$@"`, 'sh', ...BRIDGE, scene.source, scene.dir], { env: scene.env })
+      // with a few less Node cannot load its modules and says so in its own way
+      t.notMatch(program.stderr, /child\.send|spawnargs|Emitted 'error' event/, `${limit} descriptors`)
+      if (program.exit?.code === 0) t.match(await scene.run('umount', scene.dir), { exit: { code: 0 } })
+    }
+    t.ok(await eventually(() => scene.leftovers().length === 0, 5000), scene.leftovers().join())
+  })
+})
+
+t.test('a process that dies before its mount is usable', { skip }, async t => {
+  await inScene(async scene => {
+    const program = await scene.run(scene.source, scene.dir, '-o', `backend=virtiofsd,virtiofsd=${killsItsParent(scene)}`)
+    t.match(program, { exit: { code: 32 }, stdout: '', stderr: /^virtiofs-bridge: the process that was to serve the mount died of SIGKILL\n$/ })
+    // its tag is free whatever the file of it says
+    t.ok(await eventually(() => scene.processes().length + scene.mounts().length === 0, 5000))
+  })
+})
+
+t.test('a runtime directory in which nothing can be made', { skip }, async t => {
+  await inScene(async scene => {
+    for (const path of ['/dev/null', '/proc']) {
+      const program = await runToEnd(['env', `XDG_RUNTIME_DIR=${path}`, ...BRIDGE, 'status', '/nowhere'], { timeoutMs: 20_000 })
+      t.match(program, { exit: { code: 32 }, stdout: '', stderr: /^virtiofs-bridge: [^\n]*\n$/ }, path)
+    }
+    t.strictSame(scene.leftovers(), [])
   })
 })
 
