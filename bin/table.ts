@@ -1,6 +1,13 @@
 /** Rows of text in columns. */
 
-export function columns(rows: readonly (readonly string[])[]): string {
+/** A name that somebody else has chosen, without control characters: as findmnt(8) shows it. */
+export function printable(text: string): string {
+  return text.replace(/[\x00-\x1f\x7f-\x9f]/g, character => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`)
+}
+
+/** @param cells without styles */
+export function columns(cells: readonly (readonly string[])[]): string {
+  const rows = cells.map(row => row.map(printable))
   const widths = rows[0]?.map((_, i) => Math.max(...rows.map(row => row[i]!.length))) ?? []
   return rows.map(row => row.map((cell, i) => i === row.length - 1 ? cell : cell.padEnd(widths[i]!)).join('  ')).join('\n')
 }

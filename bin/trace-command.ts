@@ -6,6 +6,7 @@ import { opcodeRows } from '../lib/fuse/opcodes.js'
 import type { ObservedRequest, RequestFilter } from '../lib/mount/request-observer.js'
 import { ExitCode } from './exit-codes.js'
 import { connectToMount } from './find-control.js'
+import { printable } from './table.js'
 import { alarm } from './terminal.js'
 
 export interface TraceOptions {
@@ -87,5 +88,5 @@ function readable(request: ObservedRequest): string {
     ...offset === undefined ? [] : [`at ${offset}`], ...size === undefined ? [] : [`size ${size}`], ...fh === undefined ? [] : [`fh ${fh}`],
   ]
   const result = request.error === 0 ? 'OK' : alarm(request.errorName)
-  return `${request.time.slice(11, 23)} ${request.op.padEnd(11)} ${[request.path, ...details].join('  ')}  pid ${request.pid}  ${result}  ${request.us} us`
+  return `${request.time.slice(11, 23)} ${request.op.padEnd(11)} ${printable([request.path, ...details].join('  '))}  pid ${request.pid}  ${result}  ${request.us} us`
 }
