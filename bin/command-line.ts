@@ -15,7 +15,12 @@ function lines(text: string, width: number): string[] {
 }
 
 function optionHelp(): string {
-  const rows = optionTable.map(row => `  ${(row.value ? `${row.name}=${row.value}` : row.name).padEnd(NAME_WIDTH)}${lines(row.help.replace('see below', 'see virtiofs-bridge(1)'), Math.max(20, WIDTH - NAME_WIDTH - 2)).join(`\n${' '.repeat(NAME_WIDTH + 2)}`)}`)
+  const indent = `\n${' '.repeat(NAME_WIDTH + 2)}`
+  const rows = optionTable.map(row => {
+    const name = row.value ? `${row.name}=${row.value}` : row.name
+    const help = lines(row.help.replace('see below', 'see virtiofs-bridge(1)'), Math.max(20, WIDTH - NAME_WIDTH - 2)).join(indent)
+    return `  ${name.length < NAME_WIDTH ? name.padEnd(NAME_WIDTH) : name + indent}${help}`
+  })
   return ['Options of -o:', ...rows, '  and ro, nosuid, nodev, noexec, sync, noatime … as in mount(8)'].join('\n')
 }
 

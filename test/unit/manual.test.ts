@@ -46,7 +46,9 @@ t.test('--help has everything', async t => {
       await runCommandLine([...words, '--help'])
       console.log('\\f')
     }`
-  const [top = '', ...pages] = words(await run([process.execPath, '--input-type=module', '-e', script])).split('\f')
+  const printed = await run([process.execPath, '--input-type=module', '-e', script])
+  for (const { name, value } of optionTable) t.ok(new RegExp(`^  ${(value ? `${name}=${value}` : name).replaceAll('|', '\\|')}\\s`, 'm').test(printed), `${name} stands apart from what is said of it`)
+  const [top = '', ...pages] = words(printed).split('\f')
   for (const [i, command] of commandTable.entries()) {
     t.ok(top.includes(`virtiofs-bridge ${command.name}`), command.name)
     const help = pages[i]!
