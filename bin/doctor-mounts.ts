@@ -18,7 +18,9 @@ async function lookAtMount(mount: FoundMount, fix: boolean): Promise<Finding | u
   switch (health) {
     case 'dead': return fix ? await clear(mount, check) : finding(check, 'problem', `dead: the process that served ${source} has ended`, `virtiofs-bridge umount ${place}, or doctor --fix`)
     case 'gone': return finding(check, 'problem', `the device has gone: ${mount.reason}`, `virtiofs-bridge umount ${place}`)
-    case 'waiting': return finding(check, 'problem', `operations wait for the device: ${mount.reason}`, `start the backend again, or virtiofs-bridge umount ${place}`)
+    case 'waiting': return mount.supervisor && mount.uptimeSeconds === undefined
+      ? finding(check, 'problem', mount.reason ?? '', `virtiofs-bridge umount ${place}, if it stays so`)
+      : finding(check, 'problem', `operations wait for the device: ${mount.reason}`, `start the backend again, or virtiofs-bridge umount ${place}`)
     case 'silent': return finding(check, 'problem', `process ${pid ?? '(unknown)'} does not answer`, `virtiofs-bridge umount --abort ${place}`)
     default: return undefined
   }

@@ -1,7 +1,8 @@
 /** The mount itself: serves until it is unmounted, by anyone, or until a signal. */
 import { errno, errorLine, SyscallError } from '../lib/errors.js'
 import { type Log, Severity } from '../lib/mount/log.js'
-import { mount, type Mount, type MountRequest } from '../lib/mount/mount.js'
+import { mount, type Mount, type MountRequest, mountUnder } from '../lib/mount/mount.js'
+import type { Supervision } from '../lib/mount/supervision.js'
 import { ExitCode } from './exit-codes.js'
 
 /** How long users of a mount that is being ended have before they get errors, in milliseconds. */
@@ -16,14 +17,15 @@ export const terminal: Log = {
 /**
  * @param usable called once the mount is
  * @param log where things are said from then on
+ * @param supervision of a process that is replaced when it dies
  * @returns the exit code
  * @throws what `mount` throws
  */
-export async function mountCommand(request: MountRequest, usable: () => void, log: Log): Promise<number> {
+export async function mountCommand(request: MountRequest, usable: () => void, log: Log, supervision?: Supervision): Promise<number> {
   let interrupted = false
   let end = (): void => { interrupted = true }
   for (const signal of SIGNALS) process.on(signal, () => end())
-  const mounted = await mount(request)
+  const mounted = await (supervision ? mountUnder(request, supervision) : mount(request))
   // from here to the listeners nothing may be awaited: the device may go at any time
   const say = (severity: Severity, message: string): void => log.write(severity, `${mounted.mountpoint}: ${message}`)
   mounted.on('gone', reason => say(Severity.ERROR, `${reason}; operations fail until it is unmounted`))
@@ -40,13 +42,13 @@ export async function mountCommand(request: MountRequest, usable: () => void, lo
     await endBySignal()
     return ExitCode.INTERRUPTED
   }
-  for (const notice of mounted.notices) terminal.write(Severity.WARNING, notice)
+  if (!supervision?.inherited) for (const notice of mounted.notices) terminal.write(Severity.WARNING, notice)
   const signalled = new Promise<void>(resolve => { end = resolve })
   const { ControlServer } = await import('../lib/control/server.js')
   await ControlServer.start(mounted).catch(error => say(Severity.WARNING, `no status, stats and trace: ${errorLine(error)}`))
   usable()
   process.on('uncaughtExceptionMonitor', error => say(Severity.ERROR, `a bug: ${error.stack ?? errorLine(error)}`))
-  say(Severity.INFO, `${mounted.source} is mounted`)
+  say(Severity.INFO, supervision?.inherited ? 'it is served again' : `${mounted.source} is mounted`)
   await Promise.race([mounted.closed, signalled.then(endBySignal)])
   say(Severity.INFO, 'ended')
   return ExitCode.OK

@@ -19,7 +19,9 @@ export async function runMount(request: MountRequest, foreground: boolean): Prom
   }
   if (!foreground) return await withProgress(`mounting ${source}`, (await import('./daemon.js')).startDaemon(request))
   const { mountCommand, terminal } = await import('./mount-command.js')
-  return await mountCommand(request, () => {}, options.log === undefined ? terminal : (await import('../lib/mount/log.js')).openLog(options.log))
+  const log = options.log === undefined ? terminal : (await import('../lib/mount/log.js')).openLog(options.log)
+  if (options.supervise) return await (await import('./supervise-command.js')).superviseCommand(request, () => {}, log, false)
+  return await mountCommand(request, () => {}, log)
 }
 
 /**

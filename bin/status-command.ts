@@ -52,7 +52,7 @@ function row(mount: FoundMount): string[] {
 function details(mount: FoundMount): string[][] {
   const rows: [string, string | number | undefined][] = [
     ['mount points', mount.mountpoints.join(' ') || '(detached)'], ['source', mount.source], ['tag', mount.tag], ['backend', mount.backend],
-    ['health', health(mount)], ['pid', mount.pid], ['connection', mount.connection], ['since', mount.since],
+    ['health', health(mount)], ['pid', mount.pid], ['supervisor', mount.supervisor || undefined], ['restarts', mount.supervisor ? mount.restarts : undefined], ['connection', mount.connection], ['since', mount.since],
     ['uptime', mount.uptimeSeconds === undefined ? undefined : duration(mount.uptimeSeconds)],
     ['request queues', mount.requestQueues], ['queue size', mount.queueSize], ['in flight', mount.inFlight], ['requests', mount.requests], ['errors', mount.errors],
     ['read', mount.bytesRead === undefined ? undefined : bytes(mount.bytesRead)], ['written', mount.bytesWritten === undefined ? undefined : bytes(mount.bytesWritten)],

@@ -1,5 +1,5 @@
 /** Where the control sockets of this user's mounts are: PID-NUMBER, one per mount. */
-import { mkdirSync, readdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { runtimeDir } from '../mount/runtime-dir.js'
 
@@ -13,4 +13,10 @@ export function controlDir(): string {
 export function controlSockets(): string[] {
   const dir = controlDir()
   return readdirSync(dir).filter(name => !name.startsWith('.')).map(name => join(dir, name))
+}
+
+/** Removes those of a process that has died. */
+export function removeSockets(pid: number): void {
+  const dir = controlDir()
+  for (const name of readdirSync(dir)) if (name.replace(/^\./, '').startsWith(`${pid}-`)) rmSync(join(dir, name), { force: true })
 }

@@ -21,9 +21,10 @@ export interface SeenMount extends Partial<Omit<MountStatus, 'health'>> {
   connection: number
   /**
    * `dead`: its process has ended; unmount it. `silent`: its process does not answer. `library`:
-   * a program serves it that has no control socket. `foreign`: of another user.
+   * a program serves it that has no control socket. `waiting`: its process has ended, and its supervisor
+   * starts another. `foreign`: of another user.
    */
-  health: 'dead' | 'silent' | 'library' | 'foreign'
+  health: 'dead' | 'silent' | 'waiting' | 'library' | 'foreign'
 }
 
 export type FoundMount = (MountStatus | SeenMount) & {
@@ -42,7 +43,11 @@ export async function findMounts(): Promise<FoundMount[]> {
   const known = (connection: number): boolean => found.some(mount => mount.connection === connection)
   for (const live of liveMounts()) {
     if (live.connection < 0 || known(live.connection)) continue
-    found.push({ mountpoints: placesOf(entries, live.connection), source: live.source, connection: live.connection, health: silent.includes(live.pid) ? 'silent' : 'library', tag: live.tag, pid: live.pid })
+    const health = silent.includes(live.pid) ? 'silent' : live.supervisor === undefined ? 'library' : 'waiting'
+    found.push({
+      mountpoints: placesOf(entries, live.connection), source: live.source, connection: live.connection, health, tag: live.tag, pid: live.pid,
+      ...health === 'waiting' && { reason: 'the process that serves it has ended, and another is started', supervisor: live.supervisor! },
+    })
   }
   for (const connection of new Set(entries.map(entry => entry.minor))) {
     if (known(connection)) continue

@@ -2,7 +2,7 @@
  * One descriptor of /dev/fuse: requests are read into two buffers, replies written from one or two.
  * The iovecs lie in private memory: a device that could change them could make us write anywhere.
  */
-import { FuseOutHeader } from '../fuse/abi.js'
+import { FUSE_NOTIFY_RESEND, FuseOutHeader } from '../fuse/abi.js'
 import { readv, write, writev } from '../sys/io.js'
 import { scratch } from '../sys/memory.js'
 import { setU64 } from '../wire/u64.js'
@@ -53,6 +53,11 @@ export class FuseChannel {
     this.#set(2, address, lengthBytes)
     this.#set(3, payloadAddress, payloadBytes)
     return writev(this.#fd, this.#writeIov, 2)
+  }
+
+  /** Asks the kernel to send what was read and not answered again (Linux 6.9). @returns bytes, or −errno: EINVAL when it cannot */
+  resend(): number {
+    return this.fail(0, 0, FUSE_NOTIFY_RESEND)
   }
 
   /** Answers a request without the device. @param error −errno */

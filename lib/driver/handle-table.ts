@@ -7,7 +7,15 @@ import { grown } from './grown.js'
 
 const FREE = -1
 
+/** Where changes of the table are kept, for a process after this one. */
+export interface HandleStore {
+  /** A handle is new, or something of it is. */
+  changed(handle: number): void
+  removed(handle: number): void
+}
+
 export class HandleTable {
+  store: HandleStore | null = null
   /** The node that it is open on, −1 for a free entry. */
   node: Int32Array
   /** The handle at the backend, in the session `session`; 0 when it cannot be opened again. */
@@ -54,6 +62,7 @@ export class HandleTable {
     this.directory[handle] = directory ? 1 : 0
     this.locked[handle] = 0
     this.count++
+    if (this.store !== null) this.store.changed(handle)
     return handle
   }
 
@@ -68,6 +77,42 @@ export class HandleTable {
     this.#next[handle] = this.#free
     this.#free = handle
     this.count--
+    if (this.store !== null) this.store.removed(handle)
+  }
+
+  /** Somebody has a lock by it. */
+  lock(handle: number): void {
+    this.locked[handle] = 1
+    if (this.store !== null) this.store.changed(handle)
+  }
+
+  /** It cannot be opened again: whoever has it gets ESTALE. */
+  giveUp(handle: number): void {
+    this.session[handle] = 0
+    if (this.store !== null) this.store.changed(handle)
+  }
+
+  get capacity(): number {
+    return this.node.length
+  }
+
+  /** Makes room for so many, in a table that is to be filled. */
+  reserve(capacity: number): void {
+    while (this.node.length < capacity) this.#grow()
+  }
+
+  /** A handle that an earlier process has given out. `restored` ends it. @param session an old one, or 0 when it cannot be opened again */
+  restore(handle: number, node: number, session: number, flags: number, directory: boolean): void {
+    this.node[handle] = node
+    this.session[handle] = session
+    this.flags[handle] = flags
+    this.directory[handle] = directory ? 1 : 0
+    this.count++
+  }
+
+  restored(): void {
+    this.#free = FREE
+    for (let handle = this.node.length - 1; handle > 0; handle--) if (this.node[handle] === FREE) this.#link(handle, handle + 1)
   }
 
   /** The session ends: a file with a lock cannot be had again as it was. */

@@ -60,6 +60,7 @@ export class KnownNodes {
     if (node !== ROOT) {
       table.lookups[node]!++
       table.sessionLookups[node]!++
+      if (table.store !== null) table.store.counted(node)
       if (named) table.setPath(node, parent, names, nameAt, nameBytes)
     }
     this.putNumber(view, at + FuseEntryOut.nodeid, node)
@@ -87,6 +88,7 @@ export class KnownNodes {
     table.generationLow[node] = view.getUint32(at + FuseEntryOut.generation, true)
     table.generationHigh[node] = view.getUint32(at + FuseEntryOut.generation + 4, true)
     table.type[node] = view.getUint32(attr + FuseAttr.mode, true) & S_IFMT
+    if (table.store !== null) table.store.described(node)
   }
 
   /** Whether the entry at `view[at]` is of the file that a node is. */
@@ -156,6 +158,7 @@ export class KnownNodes {
     const node = table.known(low, high)
     if (node <= ROOT) return
     table.lookups[node] = Math.max(0, table.lookups[node]! - lookups)
+    if (table.store !== null) table.store.counted(node)
     table.releaseIfUnused(node)
   }
 

@@ -19,11 +19,24 @@ export const ROOT = 0
 /** Numbers stay exact as doubles, which traces use. */
 const REUSE_MASK = 0xf_ffff
 
+/** Where changes of the table are kept, for a process after this one. */
+export interface NodeStore {
+  /** A node is new, with no path. */
+  described(node: number): void
+  /** The kernel's lookups of it are others. */
+  counted(node: number): void
+  /** It has another path, or none. */
+  moved(node: number): void
+  /** Its index is free. */
+  freed(node: number): void
+}
+
 export class NodeTable {
   /** The session with the backend, from 1; a node whose `session` is an older one has to be looked up again. */
   session = 1
   /** Nodes in use. */
   count = 1
+  store: NodeStore | null = null
   /** Told the lookups that this session's backend has given of a node that is freed. */
   released: (idLow: number, idHigh: number, lookups: number) => void = () => {}
 
@@ -87,6 +100,35 @@ export class NodeTable {
     this.idLow[ROOT] = 1
     this.parent[ROOT] = NONE
     this.#enterId(ROOT)
+  }
+
+  get capacity(): number {
+    return this.#used.length
+  }
+
+  isUsed(node: number): boolean {
+    return this.#used[node] === 1
+  }
+
+  /** Makes room for so many, in a table that is to be filled. */
+  reserve(capacity: number): void {
+    while (this.#used.length < capacity) this.#grow()
+  }
+
+  /** An index as an earlier process has left it; the caller says the rest of what is used. `restored` ends it. */
+  restore(node: number, reuse: number, used: boolean): void {
+    this.reuse[node] = reuse
+    if (!used) return
+    this.#used[node] = 1
+    this.parent[node] = NONE
+    this.count++
+  }
+
+  /** All is filled in: ids are those of no session. */
+  restored(): void {
+    this.#free = NONE
+    for (let node = this.#used.length - 1; node > ROOT; node--) if (this.#used[node] === 0) this.#link(node, node + 1)
+    this.newSession()
   }
 
   #link(from: number, to: number): void {
@@ -198,6 +240,7 @@ export class NodeTable {
     const bucket = this.#hashName(parent, from, at, length)
     this.#nextByName[node] = this.#byName[bucket]!
     this.#byName[bucket] = node
+    if (this.store !== null) this.store.moved(node)
   }
 
   #isAbove(node: number, other: number): boolean {
@@ -222,6 +265,7 @@ export class NodeTable {
     this.parent[node] = NONE
     this.nameBytes[node] = 0
     this.#children[parent]!--
+    if (this.store !== null) this.store.moved(node)
     this.releaseIfUnused(parent)
   }
 
@@ -243,6 +287,7 @@ export class NodeTable {
     this.#used[node] = 0
     this.reuse[node] = (this.reuse[node]! + 1) & REUSE_MASK
     this.count--
+    if (this.store !== null) this.store.freed(node)
     // its directory goes with it, if it was the last
     this.clearPath(node)
     this.#nextById[node] = this.#free

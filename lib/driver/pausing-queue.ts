@@ -49,9 +49,10 @@ export abstract class PausingQueue extends RequestQueue {
     this.watch(slot, this.slots.opcode[slot]!)
   }
 
-  protected override giveUp(slot: number, error: number): void {
+  protected override release(slot: number): void {
+    // the next request in this slot has data of its own
     this.forgetSpilled(slot)
-    super.giveUp(slot, error)
+    super.release(slot)
   }
 
   /** The slot is another request's from now on, which must not be given the data. */
@@ -154,8 +155,7 @@ export abstract class PausingQueue extends RequestQueue {
     }
     // nobody waits for it, or only this driver did
     this.inFlight--
-    this.forgetSpilled(slot)
-    if (slot !== this.ownSlot) slots.release(slot)
+    if (slot !== this.ownSlot) this.release(slot)
   }
 
   /** The device is back, with memory of its own: greets it with the INIT of the first session. */
@@ -163,8 +163,19 @@ export abstract class PausingQueue extends RequestQueue {
     this.#moveTo(region, Array.from({ length: this.parked.length }, (_, place) => this.parked.at(place)))
     this.freePrivate()
     this.ring = new DriverRing(region, this.plan.ring, features)
+    this.greet()
+  }
+
+  /** Begins with the INIT that another process had from the kernel, and no device. */
+  protected beginAway(init: Uint8Array<ArrayBuffer>): void {
+    this.#initBytes = init
+    this.state = 'lost'
+  }
+
+  /** Sends the device that INIT, on memory that nobody has used. */
+  greet(): void {
     this.state = 'greeting'
-    region.bytes.set(this.#initBytes, this.slots.at(this.ownSlot))
+    this.region.bytes.set(this.#initBytes, this.slots.at(this.ownSlot))
     this.sendTask(Task.GREET, this.#initBytes.length)
   }
 

@@ -15,11 +15,13 @@ import { Counter, workerCounters } from './counters.js'
 import { HiprioQueue, type HiprioSink } from './hiprio-queue.js'
 import { HiprioRelay, HiprioRelayDrain } from './hiprio-relay.js'
 import type { LocalDevice, LocalDeviceModule } from './local-device.js'
+import { MappedState } from './mapped-state.js'
 import { PollBudget } from '../virtio/poll-budget.js'
 import { Received, RequestQueue } from './request-queue.js'
 import { RequestTrace } from './request-trace.js'
 import { RingRoom } from './ring-room.js'
 import { SessionQueue } from './session-queue.js'
+import { SurvivingQueue } from './surviving-queue.js'
 import { TOKEN_SOCKET, VhostUserLine } from './vhost-user-line.js'
 import type { ReachedBackend, WorkerEvent, WorkerPort, WorkerSetup } from './worker-protocol.js'
 
@@ -60,6 +62,10 @@ export class QueueWorker {
   #fuseEvents = NOT_ARMED
   #draining = false
   #pausing = false
+  /** Kicks of the emulated device that are being carried out, and whether another is due. */
+  #kicking = false
+  #kickDue = false
+  readonly #state: MappedState | undefined
   /** To a device in another process; undefined while there is none. */
   #line: VhostUserLine | undefined
   /** The near part of a device that is farther away, on this thread. */
@@ -95,13 +101,13 @@ export class QueueWorker {
     const { backend, features } = setup
     if (setup.index === 0) {
       this.#hiprio = new HiprioQueue(region, setup.plan, features, this.#counters, () => this.#kickHiprio())
-      this.#hiprio.takesInterrupts = backend.kind !== 'vhost-user' || backend.takesInterrupts === true
+      this.#hiprio.takesInterrupts = backend.kind === 'vhost-user' ? backend.takesInterrupts === true : backend.kind !== 'away'
       this.#sink = this.#hiprio
       setup.relays.forEach((relay, i) => this.#relays.push(new HiprioRelayDrain(relay, setup.wakeFds[i + 1]!)))
     } else {
       this.#sink = new HiprioRelay(setup.relays[setup.index - 1]!, setup.sleepFlags, setup.wakeFds[0]!)
     }
-    const Queue = setup.outlivesDevice ? SessionQueue : RequestQueue
+    const Queue = setup.stateFd >= 0 ? SurvivingQueue : setup.outlivesDevice ? SessionQueue : RequestQueue
     this.#queue = new Queue(region, plan, features, setup.fuseFd, this.#counters, this.#sink, setup.init, {
       initAnswered: (error, view, at) => this.#initAnswered(error, view, at),
       greeted: (error, view, at) => this.#post({ type: 'greeted', error, answer: error === 0 ? decodeInitAnswer(view, at) : undefined }),
@@ -117,7 +123,13 @@ export class QueueWorker {
     }
     this.#epoll.add(setup.wakeFd, EPOLLIN | EPOLLET, TOKEN_WAKE)
     if (this.#queue instanceof SessionQueue) this.#session = this.#queue
-    if (backend.kind !== 'emulated') this.#connect(backend, region)
+    if (setup.stateFd >= 0) {
+      this.#state = new MappedState(setup.stateFd)
+      this.#initialised = (this.#queue as SurvivingQueue).survive(this.#state)
+    }
+    if (backend.kind !== 'emulated' && backend.kind !== 'away') this.#connect(backend, region)
+    this.#lost = backend.kind === 'away'
+    if (this.#lost) this.#hiprio?.disconnect()
   }
 
   #connect(backend: ReachedBackend, region: Region): void {
@@ -182,6 +194,7 @@ export class QueueWorker {
 
   /** The steps of `run` follow one by one: a test takes them in one thread, with others between. */
   start(): void {
+    if (this.#state && this.#initialised) (this.#queue as SurvivingQueue).takeOver()
     this.#post({ type: 'ready' })
   }
 
@@ -258,8 +271,16 @@ export class QueueWorker {
       this.#counters[Counter.KICKS]!++
       this.#line.kick()
     } else if (this.#emulated) {
-      this.#emulated.process()
-      this.#completions()
+      // an answer may let others go, which waited for it: they follow it, and do not nest in it
+      this.#kickDue = true
+      if (this.#kicking) return
+      this.#kicking = true
+      while (this.#kickDue) {
+        this.#kickDue = false
+        this.#emulated.process()
+        this.#completions()
+      }
+      this.#kicking = false
     }
   }
 
@@ -397,7 +418,7 @@ export class QueueWorker {
   /** virtio_fs_remove, on this thread: nothing new goes to the device, what it had is failed. */
   #deviceGone(reason: string): void {
     if (this.#gone || this.#lost) return
-    if (this.#session && this.#initialised && this.#fuseOpen) this.#deviceLost(this.#session, reason)
+    if (this.#session && this.#setup.outlivesDevice && this.#initialised && this.#fuseOpen) this.#deviceLost(this.#session, reason)
     else this.#post({ type: 'gone', reason, failed: this.#fail(-errno.EIO) })
   }
 
@@ -454,6 +475,10 @@ export class QueueWorker {
         case 'fail': this.#post({ type: 'failed', failed: this.#gone ? 0 : this.#fail(command.error) }); break
         case 'lose': this.#deviceGone(command.reason); break
         case 'resume': this.#post({ type: 'resumed', taken: this.#resume(this.#session!, command.memoryAddress, command.backend, command.clockAheadMs) }); break
+        case 'greet':
+          this.#session!.greet()
+          if (this.#queue.ring.kickNeeded()) this.#kick()
+          break
         case 'go-on':
           this.#session!.goOn()
           if (this.#queue.ring.kickNeeded()) this.#kick()
@@ -497,6 +522,7 @@ export class QueueWorker {
     this.#emulatedHiprio?.close()
     this.#handlers?.close()
     this.#trace.close()
+    this.#state?.close()
     this.#epoll.close()
   }
 }

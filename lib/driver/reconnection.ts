@@ -172,17 +172,21 @@ export class Reconnection {
   /** @throws OtherDeviceError when the kernel, which knows the first answer, could not go on with this one */
   #check(error: number, answer: InitAnswer | undefined): void {
     if (!answer) throw new OtherDeviceError(`the device came back, and ${explainInitRefusal(error, [0, 0]).split(';')[0]!}`)
-    const before = this.#driver.init
-    const gone = before.flags.filter(flag => !answer.flags.includes(flag))
-    const fresh = answer.flags.filter(flag => !before.flags.includes(flag))
-    const wrong = gone.length > 0 ? `without ${gone.join(', ')}`
-      : fresh.length > 0 ? `with ${fresh.join(', ')}`
-      : answer.major !== before.major || answer.minor !== before.minor ? `with version ${answer.major}.${answer.minor} instead of ${before.major}.${before.minor}`
-      : answer.maxWrite < before.maxWrite ? `with max_write ${answer.maxWrite} instead of ${before.maxWrite}`
-      : answer.maxPages < before.maxPages ? `with max_pages ${answer.maxPages} instead of ${before.maxPages}`
-      : answer.timeGran !== before.timeGran ? `with time_gran ${answer.timeGran} instead of ${before.timeGran}` : ''
+    const wrong = initDifference(this.#driver.init, answer)
     if (wrong !== '') throw new OtherDeviceError(`the device that came back answers FUSE_INIT otherwise: ${wrong}`)
   }
+}
+
+/** Why the kernel, which knows the first answer to FUSE_INIT, could not go on with another one, or ''. */
+export function initDifference(before: InitAnswer, answer: InitAnswer): string {
+  const gone = before.flags.filter(flag => !answer.flags.includes(flag))
+  const fresh = answer.flags.filter(flag => !before.flags.includes(flag))
+  return gone.length > 0 ? `without ${gone.join(', ')}`
+    : fresh.length > 0 ? `with ${fresh.join(', ')}`
+    : answer.major !== before.major || answer.minor !== before.minor ? `with version ${answer.major}.${answer.minor} instead of ${before.major}.${before.minor}`
+    : answer.maxWrite < before.maxWrite ? `with max_write ${answer.maxWrite} instead of ${before.maxWrite}`
+    : answer.maxPages < before.maxPages ? `with max_pages ${answer.maxPages} instead of ${before.maxPages}`
+    : answer.timeGran !== before.timeGran ? `with time_gran ${answer.timeGran} instead of ${before.timeGran}` : ''
 }
 
 /** Why a device that was found is not the one that was lost, or ''. */

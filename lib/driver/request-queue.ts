@@ -175,7 +175,7 @@ export class RequestQueue extends RequestRing {
     // the Rust virtiofsd gives DESTROY back unwritten, the C one with a header: both are right
     if (this.trace !== null) this.trace.ended(view, slots, slot, sound ? error : opcode === Op.DESTROY && used === 0 ? 0 : -errno.EIO, used)
     if (slots.waiter[slot] === Waiter.NOBODY && sound && error === 0 && this.connected) this.#giveBack(slot, opcode, used)
-    else slots.release(slot)
+    else this.release(slot)
     if (opcode === Op.DESTROY) this.events.destroyed()
   }
 
@@ -295,7 +295,7 @@ export class RequestQueue extends RequestRing {
     const at = slots.at(slot)
     const out = at + Slot.OUT + FuseOutHeader.SIZE
     forgetReply(view, opcode, out, slots.payloadAt[slot]!, Math.max(0, used - slots.fixedBytes[slot]!), this.hiprio)
-    slots.release(slot)
+    this.release(slot)
     if (releaseOpcode(opcode) === 0) return
     // the slot just freed is the next one
     const own = slots.takeSlot()

@@ -3,6 +3,7 @@ import {
   direntSize, FuseCopyFileRangeIn, FuseCreateIn, FuseDirent, FuseDirentplus, FuseEntryOut, FuseFallocateIn, FuseInHeader, FuseLinkIn, FuseMkdirIn, FuseMknodIn,
   FuseOpenIn, FuseOpenOut, FuseOutHeader, FuseReadIn, FuseReleaseIn, FuseRename2In, FuseRenameIn, FuseWriteIn,
 } from '../fuse/abi.js'
+import { uniqueAt } from '../fuse/id-fields.js'
 import { getU64 } from '../wire/u64.js'
 import { Op, opcodeRow } from '../fuse/opcodes.js'
 import { REQUEST_HEAD_BYTES, Slot } from './memory-plan.js'
@@ -82,7 +83,7 @@ export function buildRecord(
   const request = requestBytes(view, slots, slot)
   const header = new DataView(request.buffer, request.byteOffset, request.length)
   const record: RequestRecord = {
-    watches, atMs, opcode, unique: getU64(header, FuseInHeader.unique), node: getU64(header, FuseInHeader.nodeid),
+    watches, atMs, opcode, unique: uniqueAt(header, 0), node: getU64(header, FuseInHeader.nodeid),
     pid: header.getUint32(FuseInHeader.pid, true), uid: header.getUint32(FuseInHeader.uid, true), gid: header.getUint32(FuseInHeader.gid, true),
     error, bytes: used, us, queue,
   }

@@ -95,7 +95,7 @@ export class RequestRing {
     slots.largeIn[slot] = inLarge
     slots.largeOut[slot] = NO_BUFFER
     if (payloadBytes > MAX_WRITE) {
-      slots.release(slot)
+      this.release(slot)
       this.fail(this.lastUniqueLow, this.lastUniqueHigh, -errno.EIO)
       return
     }
@@ -192,8 +192,13 @@ export class RequestRing {
     this.inFlight--
     this.deadline?.remove(slot)
     if (this.trace !== null) this.trace.ended(this.region.view, slots, slot, error, FuseOutHeader.SIZE)
-    slots.release(slot)
     this.fail(slots.uniqueLow[slot]!, slots.uniqueHigh[slot]!, error)
+    this.release(slot)
+  }
+
+  /** Frees the slot of a request that was answered. */
+  protected release(slot: number): void {
+    this.slots.release(slot)
   }
 
   /** Frees what the queue made itself. */

@@ -8,6 +8,7 @@ import { isMainThread } from 'node:worker_threads'
 import createDebug from 'debug'
 import { errnoName, errorLine } from '../errors.js'
 import { FuseInHeader } from '../fuse/abi.js'
+import { uniqueAt } from '../fuse/id-fields.js'
 import { opcodeName, opcodeRow } from '../fuse/opcodes.js'
 import { LatencyRecorder } from './latencies.js'
 import { Slot } from './memory-plan.js'
@@ -104,7 +105,7 @@ export class RequestTrace {
     this.#watcher?.received(view, at)
     if (!debug.enabled) return
     const opcode = view.getUint32(at + FuseInHeader.opcode, true)
-    debug('rx %d %s n%d%s p%d q%d', unique(view, at), opcodeName(opcode), Number(view.getBigUint64(at + FuseInHeader.nodeid, true)),
+    debug('rx %d %s n%d%s p%d q%d', uniqueAt(view, at), opcodeName(opcode), Number(view.getBigUint64(at + FuseInHeader.nodeid, true)),
       name(view, at, opcode), view.getUint32(at + FuseInHeader.pid, true), this.#queue)
   }
 
@@ -119,18 +120,18 @@ export class RequestTrace {
     this.#latencies?.record(opcode, us)
     this.#watcher?.ended(view, slots, slot, error, bytes, us, nowMs)
     const at = slots.at(slot) + Slot.IN
-    if (debug.enabled) debug('tx %d %s %db %dus', unique(view, at), errnoName(-error), bytes, us)
+    if (debug.enabled) debug('tx %d %s %db %dus', uniqueAt(view, at), errnoName(-error), bytes, us)
     this.#file?.write({
-      op: opcodeName(opcode), unique: unique(view, at), node: Number(view.getBigUint64(at + FuseInHeader.nodeid, true)),
+      op: opcodeName(opcode), unique: uniqueAt(view, at), node: Number(view.getBigUint64(at + FuseInHeader.nodeid, true)),
       error, bytes, us, queue: this.#queue,
     })
   }
 
   /** A FORGET, BATCH_FORGET or INTERRUPT is handed to the hiprio queue. @param tail where its bytes from 80 on are */
   hiprio(opcode: number, view: DataView, at: number, tail: number, length: number): void {
-    if (debug.enabled) debug('rx %d %s q%d', unique(view, at), opcodeName(opcode), this.#queue)
+    if (debug.enabled) debug('rx %d %s q%d', uniqueAt(view, at), opcodeName(opcode), this.#queue)
     this.#watcher?.hiprio(opcode, view, at, tail, length)
-    this.#file?.write({ op: opcodeName(opcode), unique: unique(view, at), node: Number(view.getBigUint64(at + FuseInHeader.nodeid, true)), error: 0, bytes: 0, us: 0, queue: 'hiprio' })
+    this.#file?.write({ op: opcodeName(opcode), unique: uniqueAt(view, at), node: Number(view.getBigUint64(at + FuseInHeader.nodeid, true)), error: 0, bytes: 0, us: 0, queue: 'hiprio' })
   }
 
   flush(): void {
@@ -144,9 +145,6 @@ export class RequestTrace {
   }
 }
 
-function unique(view: DataView, at: number): number {
-  return Number(view.getBigUint64(at + FuseInHeader.unique, true))
-}
 
 /** The first name of a request, quoted, when it has one within its small buffer. */
 function name(view: DataView, at: number, opcode: number): string {

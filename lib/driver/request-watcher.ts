@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { FuseCopyFileRangeIn, FuseInHeader, FuseOutHeader, FuseReadIn, FuseWriteOut } from '../fuse/abi.js'
 import { Op, opcodeRows } from '../fuse/opcodes.js'
+import { uniqueAt } from '../fuse/id-fields.js'
 import { getU64 } from '../wire/u64.js'
 import { handOverBatch, handOverForget } from './hiprio-requests.js'
 import { Slot } from './memory-plan.js'
@@ -40,7 +41,7 @@ export class RequestWatcher {
   received(view: DataView, head: number): void {
     if (!this.#callerOpcodes.has(view.getUint32(head + FuseInHeader.opcode, true))) return
     const caller = callerOf(view.getUint32(head + FuseInHeader.pid, true))
-    if (caller) this.#callers.set(getU64(view, head + FuseInHeader.unique), caller)
+    if (caller) this.#callers.set(uniqueAt(view, head), caller)
   }
 
   /** Those that want a request. */
@@ -83,7 +84,7 @@ export class RequestWatcher {
   hiprio(opcode: number, view: DataView, head: number, tail: number, length: number): void {
     const nowMs = performance.now()
     const record: RequestRecord = {
-      watches: this.#wanting(opcode, 0, 0), atMs: clockMs(), opcode, unique: getU64(view, head + FuseInHeader.unique), node: getU64(view, head + FuseInHeader.nodeid),
+      watches: this.#wanting(opcode, 0, 0), atMs: clockMs(), opcode, unique: uniqueAt(view, head), node: getU64(view, head + FuseInHeader.nodeid),
       pid: view.getUint32(head + FuseInHeader.pid, true), uid: view.getUint32(head + FuseInHeader.uid, true), gid: view.getUint32(head + FuseInHeader.gid, true),
       error: 0, bytes: 0, us: 0, queue: 'hiprio',
     }

@@ -30,7 +30,7 @@ export class RootAnswers {
   }
 
   /** Keeps what a good reply to a request about the root says. @param at byte where its arguments are */
-  keep(opcode: number, { bytes }: Region, at: number): void {
+  keep(opcode: number, bytes: Uint8Array, at: number): void {
     if (opcode === Op.GETATTR) {
       this.#attributes.set(bytes.subarray(at, at + FuseAttrOut.SIZE))
       // good for this once

@@ -205,7 +205,7 @@ export class SessionIds {
       case Op.RELEASE: case Op.RELEASEDIR: if (this.#handle[slot]! >= 0) this.handles.remove(this.#handle[slot]!); break
       case Op.SETLK: case Op.SETLKW: {
         const type = region.view.getUint32(this.#slots.at(slot) + FuseInHeader.SIZE + FuseLkIn.lk + LK_TYPE, true)
-        if (type !== F_UNLCK && this.#handle[slot]! >= 0) this.handles.locked[this.#handle[slot]!] = 1
+        if (type !== F_UNLCK && this.#handle[slot]! >= 0) this.handles.lock(this.#handle[slot]!)
       }
     }
   }
@@ -256,7 +256,7 @@ export class SessionIds {
 
   /** It cannot be opened again: whoever has it gets ESTALE. */
   notReopened(handle: number): void {
-    this.handles.session[handle] = 0
+    this.handles.giveUp(handle)
   }
 
   /** Builds the request at `head` that opens a file again. @returns its length in bytes */

@@ -26,38 +26,38 @@ const NONE = -1
 const HIGH = 0x1_0000_0000
 
 /** Of a request: the device of an earlier session had it; its outcome is to be looked up; is known. */
-const enum Stage { NEW, SENT, CHECK, CHECKED }
+export const enum Stage { NEW, SENT, CHECK, CHECKED }
 
 export class SessionQueue extends PausingQueue {
   /** How far the device's clock is ahead of ours. */
   clockAheadMs = 0
-  readonly #ids: SessionIds
+  protected readonly ids: SessionIds
   /** The node or the handle of the task, and the request for whose sake it is done. */
   #subject = NONE
   #subjectReuse = 0
   #forOrder = NONE
   // of each slot
-  readonly #stage: Uint8Array
-  readonly #readMs: Float64Array
+  protected readonly stage: Uint8Array
+  protected readonly readMs: Float64Array
   readonly #error: Int32Array
   /** Whether this session's device was asked for its name. */
   readonly #asked: Uint8Array
   #count = 0
   readonly #check: OutcomeCheck
-  readonly #root = new RootAnswers()
+  protected readonly root = new RootAnswers()
   #begun = false
 
   constructor(...args: ConstructorParameters<typeof RequestQueue>) {
     super(...args)
     const { slotCount } = this.plan
-    this.#ids = new SessionIds(this.slots, slotCount)
-    this.#check = new OutcomeCheck(this.#ids, this.slots)
-    this.#stage = new Uint8Array(slotCount)
-    this.#readMs = new Float64Array(slotCount)
+    this.ids = new SessionIds(this.slots, slotCount)
+    this.#check = new OutcomeCheck(this.ids, this.slots)
+    this.stage = new Uint8Array(slotCount)
+    this.readMs = new Float64Array(slotCount)
     this.#error = new Int32Array(slotCount)
     this.#asked = new Uint8Array(slotCount)
     const { hiprio } = this
-    const { nodes } = this.#ids
+    const { nodes } = this.ids
     // the device hears of FORGETs when a node is given up
     nodes.table.released = (low, high, lookups) => hiprio.forget(low, high, lookups >>> 0, Math.floor(lookups / HIGH))
     this.forgets = {
@@ -69,19 +69,20 @@ export class SessionQueue extends PausingQueue {
 
   protected override queued(slot: number, opcode: number): void {
     this.order[slot] = ++this.#count
-    this.#stage[slot] = Stage.NEW
+    this.stage[slot] = Stage.NEW
     this.#asked[slot] = 0
     if (this.slots.waiter[slot] !== Waiter.KERNEL || opcode === Op.INIT) {
-      this.#ids.noteNothing(slot)
+      this.ids.noteNothing(slot)
     } else {
-      this.#readMs[slot] = Date.now()
-      const error = this.#ids.note(slot, opcode, this.region.view, this.slots.at(slot))
+      this.readMs[slot] = Date.now()
+      if (this.inHand(slot)) return
+      const error = this.ids.note(slot, opcode, this.region.view, this.slots.at(slot))
       if (error < 0) {
-        this.#ids.noteNothing(slot)
+        this.ids.noteNothing(slot)
         return this.giveUp(slot, error)
       }
       if (this.needless(slot)) return
-      if (this.state !== 'session' && this.#ids.nodeOf(slot) === ROOT && this.#root.knows(opcode)) return this.#answerRoot(slot, opcode)
+      if (this.state !== 'session' && this.ids.nodeOf(slot) === ROOT && this.root.knows(opcode)) return this.#answerRoot(slot, opcode)
     }
     if (this.state !== 'session') this.spill(slot)
     this.parked.push(slot)
@@ -89,7 +90,7 @@ export class SessionQueue extends PausingQueue {
   }
 
   #isMoot(slot: number): boolean {
-    return this.#ids.isMoot(slot, this.slots.opcode[slot]!, this.task === Task.HANDLE ? this.#subject : NONE)
+    return this.ids.isMoot(slot, this.slots.opcode[slot]!, this.task === Task.HANDLE ? this.#subject : NONE)
   }
 
   protected override needless(slot: number): boolean {
@@ -99,24 +100,34 @@ export class SessionQueue extends PausingQueue {
   }
 
   protected override sessionEnded(had: readonly number[]): void {
-    this.#ids.newSession()
+    this.ids.newSession()
     this.#asked.fill(0)
-    for (const slot of had) this.#stage[slot] = Stage.SENT
+    for (const slot of had) this.stage[slot] = Stage.SENT
   }
 
   /** A request needs no device, or had been carried out. */
   #done(slot: number): void {
-    this.#ids.carriedOut(slot, this.slots.opcode[slot]!, this.region)
+    this.carriedOut(slot, this.slots.opcode[slot]!)
     this.giveUp(slot, 0)
   }
 
+  /** A device has done it: what that did to paths and open files. */
+  protected carriedOut(slot: number, opcode: number): void {
+    this.ids.carriedOut(slot, opcode, this.region)
+  }
+
+  /** A request was read. @returns whether it was answered, for an earlier process had done it */
+  protected inHand(_slot: number): boolean {
+    return false
+  }
+
   protected override giveUp(slot: number, error: number): void {
-    if (this.trace !== null) this.#ids.restore(slot, this.slots.opcode[slot]!, this.region.view, this.slots.at(slot))
+    if (this.trace !== null) this.ids.restore(slot, this.slots.opcode[slot]!, this.region.view, this.slots.at(slot))
     super.giveUp(slot, error)
   }
 
   protected override mustWait(slot: number): boolean {
-    return this.#stage[slot] !== Stage.NEW && !isBeingKilled(this.region.view.getUint32(this.slots.at(slot) + FuseInHeader.pid, true))
+    return this.stage[slot] !== Stage.NEW && !isBeingKilled(this.region.view.getUint32(this.slots.at(slot) + FuseInHeader.pid, true))
   }
 
   protected override sendParked(): void {
@@ -137,16 +148,16 @@ export class SessionQueue extends PausingQueue {
       }
       if (!this.fits(slot) || !this.unspill(slot)) return
       this.parked.shift()
-      this.#ids.write(slot, opcode, this.region.view, this.slots.at(slot))
+      this.ids.write(slot, opcode, this.region.view, this.slots.at(slot))
       this.add(slot)
     }
   }
 
   /** Asks what umount(8) will want to know. */
   #learnRoot(): void {
-    const opcode = !this.#root.knows(Op.GETATTR) ? Op.GETATTR : !this.#root.knows(Op.STATFS) ? Op.STATFS : 0
+    const opcode = !this.root.knows(Op.GETATTR) ? Op.GETATTR : !this.root.knows(Op.STATFS) ? Op.STATFS : 0
     if (opcode === 0) this.#begun = false
-    else this.sendTask(Task.ROOT, this.#root.buildRequest(opcode, this.region, this.slots.at(this.ownSlot)))
+    else this.sendTask(Task.ROOT, this.root.buildRequest(opcode, this.region, this.slots.at(this.ownSlot)))
   }
 
   /**
@@ -157,29 +168,29 @@ export class SessionQueue extends PausingQueue {
   #prepare(slot: number, opcode: number): number {
     if (this.#isMoot(slot)) return 0
     const head = this.slots.at(slot)
-    if (this.#stage[slot] === Stage.SENT) {
+    if (this.stage[slot] === Stage.SENT) {
       const again = beforeResend(opcode, this.region.view, head)
       if (again === Again.UNKNOWN) return -errno.EIO
-      if (again === Again.CHECK) this.#stage[slot] = Stage.CHECK
+      if (again === Again.CHECK) this.stage[slot] = Stage.CHECK
     }
-    let node = this.#ids.missingNode(slot)
-    const handle = node === NONE ? this.#ids.missingHandle(slot) : NONE
-    if (handle >= 0) node = this.#ids.nodes.table.nextToLookUp(this.#ids.handles.node[handle]!)
+    let node = this.ids.missingNode(slot)
+    const handle = node === NONE ? this.ids.missingHandle(slot) : NONE
+    if (handle >= 0) node = this.ids.nodes.table.nextToLookUp(this.ids.handles.node[handle]!)
     if (node === HOPELESS || handle === HOPELESS) return -errno.ESTALE
-    const child = node === NONE ? this.#ids.missingChild(slot, opcode, this.region) : NONE
+    const child = node === NONE ? this.ids.missingChild(slot, opcode, this.region) : NONE
     const asks = child === HOPELESS && this.#asked[slot] === 0
-    if (child >= 0 && this.#stage[slot] !== Stage.CHECK) node = child
-    if (node === NONE && handle === NONE && !asks && this.#stage[slot] !== Stage.CHECK) return SEND
+    if (child >= 0 && this.stage[slot] !== Stage.CHECK) node = child
+    if (node === NONE && handle === NONE && !asks && this.stage[slot] !== Stage.CHECK) return SEND
     if (!this.hasRingRoom) return WAIT
     this.#forOrder = this.order[slot]!
     const own = this.slots.at(this.ownSlot)
     if (node >= 0) {
       this.#subject = node
-      this.#subjectReuse = this.#ids.nodes.table.reuse[node]!
-      this.sendTask(Task.NODE, this.#ids.nodes.buildLookup(node, this.region, own))
+      this.#subjectReuse = this.ids.nodes.table.reuse[node]!
+      this.sendTask(Task.NODE, this.ids.nodes.buildLookup(node, this.region, own))
     } else if (handle >= 0) {
       this.#subject = handle
-      this.sendTask(Task.HANDLE, this.#ids.buildOpen(handle, this.region, own))
+      this.sendTask(Task.HANDLE, this.ids.buildOpen(handle, this.region, own))
     } else if (asks) {
       this.#asked[slot] = 1
       this.sendTask(Task.NAME, this.#check.buildName(slot, this.region, own))
@@ -197,10 +208,10 @@ export class SessionQueue extends PausingQueue {
     if (slots.waiter[slot] === Waiter.DRIVER || opcode === Op.INIT) return false
     const kernel = slots.waiter[slot] === Waiter.KERNEL
     if (sound && error === 0) {
-      this.#ids.carriedOut(slot, opcode, region)
-      if (this.#ids.nodeOf(slot) === ROOT) this.#root.keep(opcode, region, at + Slot.OUT + FuseOutHeader.SIZE)
-      if (kernel) this.#ids.replied(slot, opcode, region, at + Slot.OUT, slots.payloadAt[slot]!, Math.max(0, used - slots.fixedBytes[slot]!))
-    } else if (sound && kernel && this.#stage[slot] === Stage.SENT) {
+      this.carriedOut(slot, opcode)
+      if (this.ids.nodeOf(slot) === ROOT) this.root.keep(opcode, region.bytes, at + Slot.OUT + FuseOutHeader.SIZE)
+      if (kernel) this.ids.replied(slot, opcode, region, at + Slot.OUT, slots.payloadAt[slot]!, Math.max(0, used - slots.fixedBytes[slot]!))
+    } else if (sound && kernel && this.stage[slot] === Stage.SENT) {
       const again = afterResend(opcode, error, region.view, at)
       if (again !== Again.PLAIN) {
         // it ends by giveUp
@@ -211,13 +222,13 @@ export class SessionQueue extends PausingQueue {
         return true
       }
     }
-    if (!sound || error !== 0) this.#ids.notCarriedOut(slot, opcode, region)
-    if (kernel && this.trace !== null) this.#ids.restore(slot, opcode, region.view, at)
+    if (!sound || error !== 0) this.ids.notCarriedOut(slot, opcode, region)
+    if (kernel && this.trace !== null) this.ids.restore(slot, opcode, region.view, at)
     return false
   }
 
   #checkLater(slot: number, error: number): void {
-    this.#stage[slot] = Stage.CHECK
+    this.stage[slot] = Stage.CHECK
     this.#error[slot] = error
     this.parked.pushFirst(slot)
   }
@@ -227,24 +238,29 @@ export class SessionQueue extends PausingQueue {
     // its request may have been given up meanwhile
     const slot = this.parked.length > 0 && this.order[this.parked.at(0)] === this.#forOrder ? this.parked.at(0) : NONE
     if (task === Task.ROOT) {
-      if (error === 0) this.#root.keep(this.slots.opcode[this.ownSlot]!, this.region, arg)
+      if (error === 0) this.learned(this.slots.opcode[this.ownSlot]!, arg)
       else this.#begun = false
     } else if (task === Task.NODE) {
       this.#nodeAnswered(slot, error, arg)
     } else if (task === Task.NAME) {
       this.#nameAnswered(slot, error, arg)
     } else if (task === Task.HANDLE) {
-      if (error === 0) this.#ids.reopened(this.#subject, view, arg)
+      if (error === 0) this.ids.reopened(this.#subject, view, arg)
       else if (isPassing(error)) this.#giveUpFirst(slot, error)
-      else this.#ids.notReopened(this.#subject)
+      else this.ids.notReopened(this.#subject)
     } else if (task === Task.CHECK) {
       if (this.slots.opcode[this.ownSlot] === Op.LOOKUP) this.#forgetEntry(error, arg)
       if (slot !== NONE) this.#checked(slot, error, arg)
     }
   }
 
+  /** @param arg byte where the arguments of an answer about the root are */
+  protected learned(opcode: number, arg: number): void {
+    this.root.keep(opcode, this.region.bytes, arg)
+  }
+
   #nodeAnswered(slot: number, error: number, entry: number): void {
-    const { nodes } = this.#ids
+    const { nodes } = this.ids
     const node = this.#subject
     // the kernel may have forgotten it meanwhile
     const still = nodes.table.reuse[node] === this.#subjectReuse
@@ -262,8 +278,8 @@ export class SessionQueue extends PausingQueue {
     if (error !== 0) {
       if (isPassing(error)) this.#giveUpFirst(slot, error)
     } else if (view.getUint32(entry + FuseEntryOut.nodeid, true) !== 0 || view.getUint32(entry + FuseEntryOut.nodeid + 4, true) !== 0) {
-      const { bytes, length } = this.#ids.name(slot, this.slots.opcode[slot]!, this.region, 0)
-      this.#ids.nodes.adopt(view, entry, this.#ids.nodeOf(slot), bytes, length)
+      const { bytes, length } = this.ids.name(slot, this.slots.opcode[slot]!, this.region, 0)
+      this.ids.nodes.adopt(view, entry, this.ids.nodeOf(slot), bytes, length)
     }
   }
 
@@ -283,8 +299,8 @@ export class SessionQueue extends PausingQueue {
 
   /** What was looked up for the sake of the first request that waits. @param arg byte of fuse_entry_out, or of fuse_attr_out */
   #checked(slot: number, error: number, arg: number): void {
-    const outcome = this.#check.outcome(slot, this.region, error, arg, this.#error[slot]!, this.#readMs[slot]! + this.clockAheadMs)
-    this.#stage[slot] = Stage.CHECKED
+    const outcome = this.#check.outcome(slot, this.region, error, arg, this.#error[slot]!, this.readMs[slot]! + this.clockAheadMs)
+    this.stage[slot] = Stage.CHECKED
     if (outcome === Outcome.SEND) return
     if (outcome === Outcome.LOOK_UP) return this.#lookUpInstead(slot)
     this.parked.shift()
@@ -296,7 +312,7 @@ export class SessionQueue extends PausingQueue {
   /** What is known of the root, while nobody else can be asked. */
   #answerRoot(slot: number, opcode: number): void {
     const out = this.slots.at(slot) + Slot.OUT
-    this.#answer(slot, out, this.#root.buildReply(opcode, this.region, out, this.slots.uniqueLow[slot]!, this.slots.uniqueHigh[slot]!))
+    this.#answer(slot, out, this.root.buildReply(opcode, this.region, out, this.slots.uniqueLow[slot]!, this.slots.uniqueHigh[slot]!))
   }
 
   /** A reply of our own, that lies at `out`. */
@@ -306,11 +322,10 @@ export class SessionQueue extends PausingQueue {
     this.channel.reply(address + out, length)
     this.inFlight--
     if (this.trace !== null) {
-      this.#ids.restore(slot, slots.opcode[slot]!, view, slots.at(slot))
+      this.ids.restore(slot, slots.opcode[slot]!, view, slots.at(slot))
       this.trace.ended(view, slots, slot, 0, length)
     }
-    this.forgetSpilled(slot)
-    slots.release(slot)
+    this.release(slot)
   }
 
   /** A WRITE that had been carried out is answered as its device would have. */
@@ -329,7 +344,7 @@ export class SessionQueue extends PausingQueue {
   /** A request that made an entry turns into the LOOKUP of it. */
   #lookUpInstead(slot: number): void {
     const { slots } = this
-    slots.inBytes[slot] = this.#ids.turnIntoLookup(slot, slots.opcode[slot]!, this.region)
+    slots.inBytes[slot] = this.ids.turnIntoLookup(slot, slots.opcode[slot]!, this.region)
     slots.opcode[slot] = Op.LOOKUP
     slots.fixedBytes[slot] = replyFixedBytes(Op.LOOKUP)
     slots.payloadBytes[slot] = 0

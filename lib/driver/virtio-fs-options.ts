@@ -1,4 +1,5 @@
 /** What a virtio-fs device instance is given. */
+import type { InitAnswer } from '../fuse/init.js'
 import type { Reach } from './transport.js'
 
 export interface VirtioFsOptions {
@@ -21,6 +22,18 @@ export interface VirtioFsOptions {
   largeBuffers?: number
   /** How to reach a device that goes away, which is waited for then. Without it what was in flight fails. One queue only. */
   reach?: Reach | undefined
+  /** Of a mount with a supervisor. One queue only. */
+  survival?: Survival | undefined
+}
+
+/** How a mount outlives the process that serves it. */
+export interface Survival {
+  /** The supervisor's memory, for what the next process needs. */
+  readonly stateFd: number
+  /** What the kernel was answered to INIT, when another process had the mount before. */
+  readonly init?: InitAnswer
+  /** This process cannot serve any more: another has to. */
+  failed(reason: string): void
 }
 
 /** A mounted FUSE connection. */

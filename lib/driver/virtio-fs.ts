@@ -22,7 +22,7 @@ import { allocateRelay } from './hiprio-relay.js'
 import { planMemory, MAX_WRITE, type MemoryPlan } from './memory-plan.js'
 import { NotifierHandle } from './notifier-handle.js'
 import { NO_OBSERVATION, type Observation, type Observed } from './observation.js'
-import { Reconnection, type Reconnecting } from './reconnection.js'
+import { initDifference, Reconnection, type Reconnecting } from './reconnection.js'
 import { TraceFile } from './request-trace.js'
 import { allocateRingRoom } from './ring-room.js'
 import { SessionMemory } from './session-memory.js'
@@ -65,6 +65,8 @@ interface Events {
   ended: []
 }
 
+type Greeted = Extract<WorkerEvent, { type: 'greeted' }>
+
 export class VirtioFs extends EventEmitter<Events> {
   /** To the device of the present session. */
   transport: Transport
@@ -102,7 +104,7 @@ export class VirtioFs extends EventEmitter<Events> {
     this.#largeBuffers = options.largeBuffers ?? LARGE_BUFFERS
     this.queues = Math.min(transport.info.requestQueues, options.queues)
     this.#plan = planMemory({
-      queues: this.queues, queueSize: options.queueSize, indirectDesc: transport.info.features.indirectDesc, largeBuffers: this.#largeBuffers, parked: options.reach ? PARKED_AWAY : PARKED,
+      queues: this.queues, queueSize: options.queueSize, indirectDesc: transport.info.features.indirectDesc, largeBuffers: this.#largeBuffers, parked: options.reach || options.survival ? PARKED_AWAY : PARKED,
       notifyBufBytes: transport.info.notifyBufBytes ?? 0,
     })
     this.counters = allocateCounters(this.queues)
@@ -195,6 +197,7 @@ export class VirtioFs extends EventEmitter<Events> {
    * @throws Error when the device refuses INIT, is gone, or does not answer in time
    */
   async start({ fuseFds, connection, mountpoint }: FuseConnection, init: Omit<InitPolicy, 'maxWrite' | 'maxBackground'>): Promise<InitAnswer> {
+    const { survival } = this.#options
     const handles = this.#workers
     while (handles.length < fuseFds.length) handles.push(this.#newWorker(handles.length))
     const wakeFds = handles.map(handle => handle.wakeFd)
@@ -208,21 +211,22 @@ export class VirtioFs extends EventEmitter<Events> {
     const relays = fuseFds.slice(1).map(() => allocateRelay())
     const ringRoom = allocateRingRoom(handles.length)
     // only worker 0 until INIT is answered: nothing else can come before that
-    const answered = this.#initAnswer()
+    const answered: Promise<Greeted | undefined | void> = survival?.init ? this.#greeted() : this.#initAnswer()
     answered.catch(() => {})
     for (const [index, handle] of handles.entries()) {
       handle.on('event', event => this.#workerEvent(event))
       await handle.serve({
         index, connection, mountpoint, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory!.address, plan: this.#plan,
-        features: this.transport.info.features, backend: backends[index]!,
-        init: { ...init, waits: this.#reconnection !== undefined, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(this.#largeBuffers - 4, this.#options.queueSize / 2)) },
-        pollUs: this.#options.pollUs, cpuLatencyFd: this.#cpuLatencyFds[index] ?? -1, outlivesDevice: this.#reconnection !== undefined, requestLimitMs: this.#options.requestLimitMs ?? 0, counters: this.counters, relays, sleepFlags, ringRoom, traceJson: this.#options.traceJson,
+        features: this.transport.info.features, backend: backends[index] ?? { kind: 'away' },
+        init: { ...init, waits: this.#reconnection !== undefined || survival !== undefined, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(this.#largeBuffers - 4, this.#options.queueSize / 2)) },
+        pollUs: this.#options.pollUs, cpuLatencyFd: this.#cpuLatencyFds[index] ?? -1, outlivesDevice: this.#reconnection !== undefined, stateFd: survival?.stateFd ?? -1, requestLimitMs: this.#options.requestLimitMs ?? 0, counters: this.counters, relays, sleepFlags, ringRoom, traceJson: this.#options.traceJson,
         observation: this.#observation, attention: handle.attention,
       })
       // those that served by then have been told
       if (this.gone !== '') handle.send(FAIL)
       if (this.gone !== '') break
     }
+    if (survival?.init) return await this.#goOnWith(survival.init, answered as Promise<Greeted | undefined>)
     if (this.gone !== '' && this.init === undefined) throw new PeerGoneError(`${this.gone} before it answered FUSE_INIT`)
     // from here on: a machine that is slow to start our threads is not a device that does not answer
     await within(this, this.#options.initTimeoutMs ?? this.#options.timeoutMs, 'FUSE_INIT', answered)
@@ -231,6 +235,33 @@ export class VirtioFs extends EventEmitter<Events> {
     // one thread of the device's pool, in the background; more when there is work for them
     this.transport.poolWanted?.()
     return this.init!
+  }
+
+  /** The kernel has its answer to INIT from the process before: the device that is here is greeted, one that is away waited for. */
+  async #goOnWith(init: InitAnswer, greeted: Promise<Greeted | undefined>): Promise<InitAnswer> {
+    this.init = init
+    const [worker] = this.#workers
+    if (this.#reconnection) {
+      this.#reconnection.told({ type: 'lost', reason: 'the process that served the mount has ended' })
+      return init
+    }
+    worker!.send({ type: 'greet' })
+    const event = await within(this, this.#options.timeoutMs, 'FUSE_INIT', greeted)
+    if (event === undefined) return init
+    const wrong = event.answer ? initDifference(init, event.answer) : `with an error (${event.error})`
+    if (wrong !== '') throw new PeerGoneError(`the device answers FUSE_INIT otherwise than before: ${wrong}`)
+    this.event('found', {})
+    worker!.send({ type: 'go-on' })
+    this.transport.poolWanted?.()
+    return init
+  }
+
+  /** The device has answered; undefined when it is unmounted instead. */
+  #greeted(): Promise<Greeted | undefined> {
+    return new Promise(resolve => {
+      this.#workers[0]!.on('event', event => { if (event.type === 'greeted') resolve(event) })
+      this.once('unmounted', () => resolve(undefined))
+    })
   }
 
   #startNotifier(mounted: number): void {
@@ -267,7 +298,7 @@ export class VirtioFs extends EventEmitter<Events> {
       this.event('unmounted')
       this.emit('unmounted')
     } else if (event.type === 'lost' || event.type === 'greeted') {
-      this.#reconnection!.told(event)
+      this.#reconnection?.told(event)
     } else if (event.type === 'broke') {
       void this.#broke(event.reason, this.transport)
     } else if (event.type === 'gone') {
@@ -279,6 +310,8 @@ export class VirtioFs extends EventEmitter<Events> {
       this.emit('observed', event.observed)
     } else if (event.type === 'pool-wanted') {
       this.transport.poolWanted?.()
+    } else if (event.type === 'crashed' && this.#options.survival) {
+      this.#options.survival.failed(event.reason)
     } else if (event.type === 'crashed') {
       this.remove(event.reason)
       this.emit('crashed')

@@ -30,7 +30,8 @@ async function serve(setup: WorkerSetup): Promise<void> {
   try {
     worker.run()
   } catch (error) {
-    abortConnection(setup.connection, setup.mountpoint)
+    // with a supervisor this process ends, and another goes on
+    if (setup.stateFd < 0) abortConnection(setup.connection, setup.mountpoint)
     throw error
   } finally {
     worker.close()

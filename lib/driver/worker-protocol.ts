@@ -34,7 +34,8 @@ export interface WorkerSetup {
   memoryAddress: number
   plan: MemoryPlan
   features: RingFeatures
-  backend: WorkerBackend
+  /** `away`: it is waited for, and comes by `resume`. */
+  backend: WorkerBackend | { kind: 'away' }
   init: InitPolicy
   /** Longest time to poll before sleeping, in microseconds; 0 never polls. */
   pollUs: number
@@ -42,6 +43,8 @@ export interface WorkerSetup {
   cpuLatencyFd: number
   /** A device that goes away is waited for, and what it had is kept for it. */
   outlivesDevice: boolean
+  /** Memory of a supervisor, in which the worker keeps what its successor needs; −1 for none. */
+  stateFd: number
   /** Longest time that the device may have a request, in milliseconds; 0 for no limit. */
   requestLimitMs: number
   counters: SharedArrayBuffer
@@ -79,6 +82,8 @@ export type WorkerCommand =
   | { type: 'lose', reason: string }
   /** The device is back: its new memory, of the same layout, how to reach it, and its clock. Answered by `resumed`, then by `greeted` or `lost`. */
   | { type: 'resume', memoryAddress: number, backend: ReachedBackend, clockAheadMs: number }
+  /** The device is here, and has not been greeted: the mount is one that another process had. Answered by `greeted`. */
+  | { type: 'greet' }
   /** It is as the old one was: send it what waits. */
   | { type: 'go-on' }
   /** The caller of a request that this queue may have was interrupted. */

@@ -114,7 +114,7 @@ export class FuseNativeMount extends Mount {
     const sum = (counter: CounterName): number => sumCounter(this.#child.counters, Counter[counter])
     const { connection, queueSize, features, protocolFeatures, init } = this.#usable
     return {
-      mountpoints: this.#places().map(entry => entry.mountpoint), source: this.source, tag: this.tag, backend: this.#backend, connection, pid: process.pid,
+      mountpoints: this.#places().map(entry => entry.mountpoint), source: this.source, tag: this.tag, backend: this.#backend, connection, pid: process.pid, supervisor: 0, restarts: 0,
       since: new Date(this.#sinceMs).toISOString(), uptimeSeconds: Math.round((Date.now() - this.#sinceMs) / 1000),
       health: this.gone === '' ? 'ok' : 'gone', reason: this.gone, requestQueues: 1, queueSize,
       inFlight: sum('IN_FLIGHT'), requests: sum('REQUESTS'), errors: sum('ERRORS'), bytesRead: sum('BYTES_READ'), bytesWritten: sum('BYTES_WRITTEN'),

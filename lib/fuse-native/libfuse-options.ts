@@ -7,7 +7,7 @@ const MAX_BYTES = 1023
 
 /** Options of a mount that path-based callbacks cannot have. */
 const IMPOSSIBLE = [
-  ['queues', 'queues'], ['readahead', 'readahead'], ['writeback', 'writeback'], ['posix_acl', 'posixAcl'], ['direct', 'direct'], ['audit', 'audit'], ['timeout', 'timeout'], ['on_disconnect', 'onDisconnect'],
+  ['queues', 'queues'], ['readahead', 'readahead'], ['writeback', 'writeback'], ['posix_acl', 'posixAcl'], ['direct', 'direct'], ['audit', 'audit'], ['timeout', 'timeout'], ['on_disconnect', 'onDisconnect'], ['supervise', 'supervise'],
 ] as const
 
 /** What libfuse 2.9 takes of the flags of mount(8); it sets nosuid and nodev itself, unless told otherwise. */

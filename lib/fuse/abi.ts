@@ -16,6 +16,9 @@ export const FuseInHeader = defineStruct('fuse_in_header', 40, {
   uid: 'u32', gid: 'u32', pid: 'u32', total_extlen: 'u16', padding: 'u16',
 })
 
+/** FUSE_UNIQUE_RESEND, in the upper half of a unique: the request is sent again, and is answered by this unique. */
+export const UNIQUE_RESEND_HIGH = 0x8000_0000
+
 export const FuseOutHeader = defineStruct('fuse_out_header', 16, { len: 'u32', error: 'i32', unique: 'u64' })
 
 export const FuseAttr = defineStruct('fuse_attr', 88, {

@@ -64,3 +64,9 @@ export function openOutAt(opcode: number): number {
     default: return -1
   }
 }
+
+/** The number of the request at `view[head]`, for people: the same when it is sent again. */
+export function uniqueAt(view: DataView, head: number): number {
+  const at = head + abi.FuseInHeader.unique
+  return (view.getUint32(at + 4, true) & ~abi.UNIQUE_RESEND_HIGH) * 2 ** 32 + view.getUint32(at, true)
+}

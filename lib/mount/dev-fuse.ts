@@ -82,6 +82,11 @@ export class KernelMount implements HostMount {
     }
   }
 
+  /** The mount of a process before this one. @param fuseFd is its own from now on */
+  static inherit(mountpoint: string, fuseFd: number, connection: number): KernelMount {
+    return new KernelMount(mountpoint, [fuseFd], process.getuid!() === 0, connection)
+  }
+
   get mounted(): boolean {
     return this.connection < 0 ? this.#alive : this.#places().length > 0
   }

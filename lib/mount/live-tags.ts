@@ -25,6 +25,8 @@ export interface LiveMount {
    * once nothing of it is mounted any more: somebody else may have the number then.
    */
   connection: number
+  /** Process id of what replaces the process when it is killed. */
+  supervisor?: number
 }
 
 function directory(): string {
@@ -82,6 +84,27 @@ export class LiveTag {
     }
   }
 
+  /**
+   * The tag of a process before this one.
+   * @param fd of its locked file, which is its own from now on
+   */
+  static inherit(live: LiveMount, fd: number): LiveTag {
+    const tag = new LiveTag(live.tag, fileOf(live.tag), fd)
+    tag.#described = live
+    tag.#lengthBytes = fstatSync(fd).size
+    return tag
+  }
+
+  /** Of the locked file. */
+  get fd(): number {
+    return this.#fd
+  }
+
+  /** What its file says. */
+  get described(): LiveMount {
+    return this.#described!
+  }
+
   /** Takes a tag like this one: itself, or the first of TAG-2, TAG-3 … that is free. */
   static async claimLike(tag: string): Promise<LiveTag> {
     for (let n = 1; ; n++) {
@@ -96,7 +119,7 @@ export class LiveTag {
 
   /** Says what is mounted, for those who look. @param pid of the process to turn to */
   describe(mount: Omit<LiveMount, 'id' | 'tag' | 'pid'>, pid = process.pid): void {
-    this.#described = { id: randomUUID(), tag: this.tag, pid, ...mount }
+    this.#described = { id: this.#described?.id ?? randomUUID(), tag: this.tag, pid, ...mount }
     if (this.#unmounted) this.#described.connection = -1
     this.#write(this.#described)
   }

@@ -11,6 +11,10 @@ export interface MountStatus {
   connection: number
   /** The process that serves it. */
   pid: number
+  /** The process that replaces it when it is killed; 0 without `supervise`. */
+  supervisor: number
+  /** How often that has happened. */
+  restarts: number
   /** When it became usable, as ISO 8601. */
   since: string
   uptimeSeconds: number

@@ -6,6 +6,7 @@ import type { InitAnswer, InitPolicy } from '../fuse/init.js'
 import { Counter, type CounterName, sumCounter } from '../driver/counters.js'
 import type { ReplacementTarget, Transport } from '../driver/transport.js'
 import type { VirtioFsOptions } from '../driver/virtio-fs-options.js'
+import { AwayTransport } from '../driver/away-transport.js'
 import { VirtioFs } from '../driver/virtio-fs.js'
 import { WorkerHandle } from '../driver/worker-handle.js'
 import { RelaySession } from '../relay/relay-session.js'
@@ -22,9 +23,10 @@ import { letsOthersIn, pollMicroseconds, mountTimeoutMs, type MountOptions } fro
 import { readAhead, setReadAhead, type ReadAhead } from './read-ahead.js'
 import { claimDevice } from './claim.js'
 import { probeDevice } from './device.js'
-import type { LiveTag } from './live-tags.js'
+import { LiveTag } from './live-tags.js'
 import { type ObservedRequest, type RequestFilter, RequestObserver } from './request-observer.js'
 import { backendName, parseSource, type Source } from './source.js'
+import { checkSupervise, type Inherited, type MountFacts, type Supervision, waitsForDevice } from './supervision.js'
 
 export { Mount, type UnmountOptions } from './live-mount.js'
 
@@ -55,7 +57,8 @@ export class KernelSideMount extends Mount {
   readonly #fs: VirtioFs
   readonly #kernel: HostMount
   readonly #backend: string
-  readonly #sinceMs = Date.now()
+  readonly #supervision: Supervision | undefined
+  readonly #sinceMs: number
 
   readonly #observer: RequestObserver
   readonly #faults: FaultControl | undefined
@@ -63,7 +66,7 @@ export class KernelSideMount extends Mount {
   #away = ''
 
   /** @internal */
-  constructor(source: string, fs: VirtioFs, kernel: HostMount, notices: readonly string[], backend = 'emulated', observer = new RequestObserver(fs), faults?: FaultControl) {
+  constructor(source: string, fs: VirtioFs, kernel: HostMount, notices: readonly string[], backend = 'emulated', observer = new RequestObserver(fs), faults?: FaultControl, supervision?: Supervision) {
     super()
     this.source = source
     this.#backend = backend
@@ -73,6 +76,9 @@ export class KernelSideMount extends Mount {
     this.#kernel = kernel
     this.#observer = observer
     this.#faults = faults
+    this.#supervision = supervision
+    if (supervision?.inherited) this.#away = 'the process that served the mount has ended, and the backend is reached again'
+    this.#sinceMs = supervision?.inherited?.sinceMs ?? Date.now()
     fs.on('gone', reason => this.emit('gone', reason))
     fs.on('lost', reason => {
       this.#away = reason
@@ -102,6 +108,7 @@ export class KernelSideMount extends Mount {
     return {
       mountpoints: this.#fs.unmounted ? [] : readMounts().filter(entry => entry.minor === connection && entry.type.startsWith('fuse')).map(entry => entry.mountpoint).reverse(),
       source: this.source, tag: this.tag, backend: this.#backend, connection, pid: process.pid,
+      supervisor: this.#supervision?.pid ?? 0, restarts: this.#supervision?.inherited?.restarts ?? 0,
       since: new Date(this.#sinceMs).toISOString(), uptimeSeconds: Math.round((Date.now() - this.#sinceMs) / 1000),
       health: this.gone !== '' ? 'gone' : this.#fs.away ? 'waiting' : 'ok', reason: this.gone !== '' ? this.gone : this.#fs.away ? this.#away : '',
       requestQueues: this.#fs.queues, queueSize: this.#fs.queueSize,
@@ -155,7 +162,9 @@ export class KernelSideMount extends Mount {
   }
 
   async replaceBackend(target: ReplacementTarget = {}): Promise<number> {
-    return await this.#fs.replaceBackend(target)
+    const pausedMs = await this.#fs.replaceBackend(target)
+    this.#supervision?.replaced(target)
+    return pausedMs
   }
 
   abort(): void {
@@ -203,6 +212,12 @@ function lastSource(source: Source, tag: string, { socket }: ReplacementTarget):
  * await mounted.unmount()
  */
 export async function mount(request: MountRequest | ServedMountRequest): Promise<Mount> {
+  if (request.options?.supervise) throw new UsageError('option supervise is for the command: a program that is killed has no other to go on')
+  return await mountUnder(request, undefined)
+}
+
+/** @param supervision of the process that goes on when this one is killed; with a mount to go on with itself, perhaps */
+export async function mountUnder(request: MountRequest | ServedMountRequest, supervision: Supervision | undefined): Promise<Mount> {
   if (request.options?.via === 'fuse-native') return await (await import('../fuse-native/fuse-native-mount.js')).mountByFuseNative(request)
   const { source: from, mountpoint, options: asked = {}, faults } = request
   const source = typeof from === 'string' ? from : from.name
@@ -211,8 +226,9 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
   const parsed = named.kind === 'remote' && options.onDisconnect === 'wait' ? { ...named, session: new RelaySession() } : named
   const fd = givenFd(mountpoint)
   const given = fd === undefined ? undefined : takeGivenFd(fd)
-  const target = given ? { path: given.entry?.mountpoint ?? mountpoint, mode: 0 } : await prepareMountpoint(mountpoint)
-  refuseInsideSource(target.path, parsed, options)
+  const inherited = supervision?.inherited
+  const target = inherited ? { path: inherited.live.mountpoint, mode: 0 } : given ? { path: given.entry?.mountpoint ?? mountpoint, mode: 0 } : await prepareMountpoint(mountpoint)
+  if (!inherited) refuseInsideSource(target.path, parsed, options)
   const rights = checkRights(options, given)
   const queueSize = options.queueSize ?? DEFAULT_QUEUE_SIZE
   if (!Number.isInteger(queueSize) || queueSize < 4 || queueSize > 1024 || (queueSize & (queueSize - 1)) !== 0) {
@@ -220,13 +236,17 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
   }
   if (options.audit !== undefined && options.direct) throw new UsageError('options audit and direct exclude each other: with direct, nobody here sees what is read and written')
   checkOnDisconnect(parsed, options)
+  if (supervision) checkSupervise(parsed, mountpoint, options)
+  const waits = waitsForDevice(parsed, options)
   // as it is, also on a mount that somebody else has made
   const deviceOptions = { ...options, defaultPermissions: rights.defaultPermissions }
   const worker = new WorkerHandle(0)
-  const { transport, live } = await claimDevice(parsed, deviceOptions, faults).catch(async error => {
+  const claimed = inherited ? inheritDevice(parsed, deviceOptions, inherited, waits) : claimDevice(parsed, deviceOptions, faults)
+  const { transport, live } = await claimed.catch(async error => {
     await worker.end()
     throw error
   })
+  let { replaced = {} } = inherited ?? {}
   return await mountDevice({
     source, backend: backendName(parsed, options), transport, live, worker, init: { defaultPermissions: rights.defaultPermissions, passthrough: options.direct ?? false },
     queues: options.queues ?? 1,
@@ -238,17 +258,26 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
     lowLatency: options.lowLatency ?? false,
     timeoutMs: mountTimeoutMs(options.mountTimeout),
     requestLimitMs: options.timeout === undefined ? undefined : options.timeout * 1000,
-    reach: options.onDisconnect === 'wait' ? async (last, signal) => await probeDevice(lastSource(parsed, live.tag, last), { ...deviceOptions, ...last.virtiofsd !== undefined && { virtiofsd: last.virtiofsd } }, undefined, signal) : undefined,
+    reach: waits ? async ({ socket = replaced.socket, virtiofsd = replaced.virtiofsd }, signal) => await probeDevice(lastSource(parsed, live.tag, { socket }), { ...deviceOptions, ...virtiofsd !== undefined && { virtiofsd } }, undefined, signal) : undefined,
     traceJson: options.traceJson,
     waitForPool: faults !== undefined,
     idleTimeout: options.idleTimeout,
     audit: options.audit,
     faults,
     notices: given ? givenNotices(given) : [],
-    hostMount: queues => KernelMount.mount({
+    ...supervision && {
+      supervision, survival: { stateFd: supervision.stateFd, failed: reason => supervision.failed(reason), ...inherited && { init: inherited.init } },
+      handOver: (facts, kernel) => supervision.handOver({ ...facts, live: live.described }, kernel.fuseFds[0]!, live.fd),
+    },
+    hostMount: async queues => inherited ? KernelMount.inherit(inherited.live.mountpoint, inherited.fuseFd, inherited.live.connection) : await KernelMount.mount({
       source: options.fsname ?? source, mountpoint: target.path, mode: target.mode, flags: options.mountFlags ?? 0, given, ...rights,
     }, queues),
   })
+}
+
+/** The device and the tag of a process before this one. A device that is to be waited for is reached later. */
+async function inheritDevice(source: Source, options: MountOptions, { live, tagFd, device }: Inherited, waits: boolean): Promise<{ transport: Transport, live: LiveTag }> {
+  return { transport: waits ? new AwayTransport(device) : await probeDevice({ ...source, tag: live.tag }, options), live: LiveTag.inherit(live, tagFd) }
 }
 
 /** A device that was reached and claimed, and where it is to be mounted. All of it is owned by the mount from now on. */
@@ -276,6 +305,9 @@ export interface DeviceMount extends VirtioFsOptions {
   faults?: FaultControl | undefined
   /** None: as the kernel has it. */
   readAhead?: ReadAhead
+  supervision?: Supervision
+  /** Lets the supervisor have what the next process needs. */
+  handOver?: (facts: Omit<MountFacts, 'live'>, kernel: HostMount) => Promise<void>
 }
 
 function startAudit(path: string, fs: VirtioFs, observer: RequestObserver, trouble: (message: string) => void): void {
@@ -289,7 +321,7 @@ function startAudit(path: string, fs: VirtioFs, observer: RequestObserver, troub
  *
  * @throws as `mount`; nothing is left behind then
  */
-export async function mountDevice({ source, backend, transport, live, worker, newWorker, hostMount, init, waitForPool, notices: given = [], idleTimeout, audit, readAhead, faults, ...options }: DeviceMount): Promise<Mount> {
+export async function mountDevice({ source, backend, transport, live, worker, newWorker, hostMount, init, waitForPool, notices: given = [], idleTimeout, audit, readAhead, faults, supervision, handOver, ...options }: DeviceMount): Promise<Mount> {
   const fs = await VirtioFs.create(transport, options, worker, newWorker).catch(error => {
     live.release()
     throw error
@@ -311,18 +343,21 @@ export async function mountDevice({ source, backend, transport, live, worker, ne
     transport.mountedAs?.(kernel.connection)
     await fs.start(kernel, init)
     if (waitForPool) await fs.transport.poolReady?.()
-    live.describe({ source, mountpoint: kernel.mountpoint, connection: kernel.connection })
+    live.describe({ source, mountpoint: kernel.mountpoint, connection: kernel.connection, ...supervision && { supervisor: supervision.pid } })
     const notices = [...transport.notices ?? [], ...given]
     if (init.passthrough && !fs.init!.flags.includes('PASSTHROUGH')) notices.push('this kernel has no FUSE passthrough: option direct has no effect')
     const trouble = readAhead === undefined ? '' : setReadAhead(kernel.connection, readAhead)
     if (trouble !== '') notices.push(trouble)
-    mounted = new KernelSideMount(source, fs, kernel, notices, backend, observer, faults)
+    await handOver?.({ device: fs.transport.info, init: fs.init!, notices, sinceMs: Date.now() }, kernel)
+    mounted = new KernelSideMount(source, fs, kernel, notices, backend, observer, faults, supervision)
     const listen = (): void => { fs.transport.onSaid = line => mounted!.emit('trouble', line) }
     listen()
     fs.on('found', listen)
     if (idleTimeout !== undefined) mounted.endWhenIdle(idleTimeout * 1000)
     return mounted
   } catch (error) {
+    // it ends as a whole, and leaves the mount to another
+    if (supervision?.inherited) throw error
     await kernel.unmount(true)
     await fs.killSb()
     kernel.close()

@@ -62,6 +62,8 @@ export interface MountOptions {
   timeout?: number
   /** What happens when a backend goes away: operations fail, or wait until it is back. Default `fail`. */
   onDisconnect?: 'fail' | 'wait'
+  /** The command only: a process that serves the mount and is killed is replaced, and what it had in hand is sent again. */
+  supervise?: boolean
   /** Seconds that it has for each step of mounting and unmounting. Default 10. */
   mountTimeout?: number
   /** Append a JSON record per request and lifecycle event to this file. */
@@ -178,6 +180,7 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'no_readdirplus', key: 'readdirplus', set: false, help: 'do without READDIRPLUS' },
   { name: 'timeout', key: 'timeout', value: 'SECONDS', parse: seconds, help: 'a device that does not answer a request in this time is gone (default: wait)' },
   { name: 'on_disconnect', key: 'onDisconnect', value: 'fail|wait', choices: ['fail', 'wait'], help: 'when a backend goes away: fail, or wait until it is back, see below (default: fail)' },
+  { name: 'supervise', key: 'supervise', help: 'a process that serves the mount and is killed is replaced, see below' },
   { name: 'mount_timeout', key: 'mountTimeout', value: 'SECONDS', parse: seconds, help: 'deadline of each step of mounting and unmounting (default: 10)' },
   { name: 'trace_json', key: 'traceJson', value: 'FILE', help: 'append a JSON record per request and lifecycle event' },
   { name: 'audit', key: 'audit', value: 'FILE', help: 'append a JSON record of all that is opened, closed or changed' },

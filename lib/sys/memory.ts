@@ -103,6 +103,16 @@ export function createMemfd(name: string, lengthBytes: number): number {
   return fd
 }
 
+/** Memory that grows and outlives this process with another one that holds the descriptor. @throws SyscallError */
+export function createGrowingMemfd(name: string): number {
+  return check(result(c_memfd_create(name, MFD_CLOEXEC)), 'memfd_create')
+}
+
+/** Makes such memory longer. @throws SyscallError */
+export function growMemfd(fd: number, lengthBytes: number): void {
+  check(result(c_ftruncate(fd, lengthBytes)), 'ftruncate', `memfd to ${lengthBytes} bytes`)
+}
+
 /** Gives the pages of a part of a memfd back to the system; it reads as zeroes afterwards. */
 export function punchHole(fd: number, offset: number, lengthBytes: number): number {
   return result(c_fallocate(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, offset, lengthBytes))

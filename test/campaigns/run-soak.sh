@@ -5,6 +5,7 @@
 #   faults    each system call of lib/sys fails, at many of its uses    25 minutes
 #   deaths    the bridge killed at random moments                        5 minutes
 #   reconnect backends killed under on_disconnect=wait                   3 minutes
+#   supervise the process that serves killed, with a supervisor          4 minutes
 #   soak      mounts that come, go and break under load                 30 minutes
 #   load      2,000 open files, 256 threads, caches dropped             30 minutes
 #   inodes    very many inodes                                           5 minutes
@@ -19,7 +20,7 @@ campaigns=dist/test/campaigns
 failed=()
 part() { echo "soak: $*"; "$@" || failed+=("$*"); }
 parts=("$@")
-[ $# -gt 0 ] || parts=(fuzz faults deaths reconnect soak load inodes differential)
+[ $# -gt 0 ] || parts=(fuzz faults deaths reconnect supervise soak load inodes differential)
 for name in "${parts[@]}"; do
   case $name in
     fuzz)
@@ -38,6 +39,12 @@ for name in "${parts[@]}"; do
       part node $campaigns/reconnect.js --kills 50
       part node $campaigns/reconnect.js --kills 50 --seed 2 --peer virtiofsd-c
       part node $campaigns/reconnect.js --kills 50 --seed 3 --writeback
+      ;;
+    supervise)
+      part node $campaigns/supervise.js --kills 50
+      part node $campaigns/supervise.js --kills 50 --seed 2 --device own
+      part node $campaigns/supervise.js --kills 50 --seed 3 --device socket
+      part node $campaigns/supervise.js --kills 50 --seed 4 --writeback
       ;;
     soak) part node $campaigns/soak.js ;;
     load) part node $campaigns/load.js ;;

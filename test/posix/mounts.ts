@@ -121,6 +121,7 @@ export const kinds: readonly Kind[] = [
   emulated('cache=always,writeback,queues=4', { exceptions: cachedWriteExceptions }),
   emulated('cache=auto,allow_direct_io'),
   emulated('cache=auto,no_readdirplus'),
+  emulated('cache=auto,supervise'),
   emulated('direct', { exceptions: directExceptions }),
   emulated('direct,cache=always,queues=4', { exceptions: directExceptions }),
   emulated('cache=auto', { parent: DISK }),

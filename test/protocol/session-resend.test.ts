@@ -307,6 +307,24 @@ t.test('an append is done once', async t => {
   await append(t, 1101, () => [])
 })
 
+t.test('after an append that had been carried out the next WRITE has its own data', async t => {
+  await withSession(t, session => {
+    const file = numberOf(session.ask(Op.LOOKUP, names('log'), 1, entry({ id: 51 })))
+    const handle = handleOf(session.ask(Op.OPEN, args(FuseOpenIn.SIZE, { [FuseOpenIn.flags]: 1 | O_APPEND }), file, opened(9)))
+    const write = (offset: number, data: Uint8Array): Uint8Array => args(FuseWriteIn.SIZE, { [FuseWriteIn.fh]: Number(handle), [FuseWriteIn.offset]: offset, [FuseWriteIn.size]: 100, [FuseWriteIn.flags]: 1 | O_APPEND }, data)
+    inFlight(session, Op.WRITE, write(1000, pattern(100)), file)
+    session.answer(Op.LOOKUP, entry({ id: 4, ino: 1051 }))
+    session.answer(Op.OPEN, opened(5))
+    t.match(session.answer(Op.GETATTR, attributes({ id: 4, size: 1100 })), [{ error: 0 }], 'it had been')
+    session.fuse.send(Op.WRITE, write(1100, Buffer.alloc(100, 'n')), { nodeid: file })
+    session.receiveAll()
+    const request = session.sent(Op.WRITE)
+    t.equal(Buffer.from(request.bytes.subarray(FuseInHeader.SIZE + FuseWriteIn.SIZE)).toString(), 'n'.repeat(100))
+    session.present.answer(request, { payload: args(8, { 0: 100 }) })
+    t.match(session.complete(), [{ error: 0 }])
+  })
+})
+
 t.test('a WRITE at its place, and one of the kernel\'s cache, are sent as they were, large or small', async t => {
   for (const fields of [{}, { [FuseWriteIn.flags]: O_APPEND, [FuseWriteIn.write_flags]: FUSE_WRITE_CACHE }]) {
     for (const size of [1, 600, 4096, 300_000]) {

@@ -97,8 +97,9 @@ async function clones(live: LiveMount, stop: { now: boolean }, failures: string[
  * Lets all programs work, and kills the backend `kills` times meanwhile.
  *
  * @param backend its processes at this moment
+ * @param away how long it was away each time; default: as the trace has it
  */
-export async function underKills(live: LiveMount, kills: number, seed: number, backend: () => number[]): Promise<LoadResult> {
+export async function underKills(live: LiveMount, kills: number, seed: number, backend: () => number[], away?: () => number[]): Promise<LoadResult> {
   const random = new SeededRandom(seed)
   const result: LoadResult = { kills: 0, clones: 0, done: {}, failures: [], awayMs: [] }
   const { failures } = result
@@ -122,7 +123,7 @@ export async function underKills(live: LiveMount, kills: number, seed: number, b
   }
   result.clones = await cloning
   checkRecords(live, result.done['appender']!, failures)
-  result.awayMs = live.trace().filter(({ event }) => event === 'found').map(({ ms }) => Number(ms))
+  result.awayMs = away ? away() : live.trace().filter(({ event }) => event === 'found').map(({ ms }) => Number(ms))
   return result
 }
 
@@ -130,7 +131,10 @@ export async function underKills(live: LiveMount, kills: number, seed: number, b
 function checkRecords(live: LiveMount, acknowledged: number, failures: string[]): void {
   const found = readFileSync(join(live.source, 'appended'), 'utf8')
   const expected = Array.from({ length: acknowledged }, (_, i) => record(i)).join('')
-  if (!found.startsWith(expected)) failures.push(`${acknowledged} records were acknowledged, and these are not all that is in the file`)
+  if (found.startsWith(expected)) return
+  const lines = found.split('\n')
+  const first = lines.findIndex((line, i) => `${line}\n` !== record(i))
+  failures.push(`${acknowledged} records were acknowledged; line ${first} is "${lines.slice(first, first + 2).map(line => line.slice(0, 80)).join('", "')}"`)
 }
 
 /** The processes of a virtiofsd that the bridge has started. */

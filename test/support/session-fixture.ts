@@ -72,7 +72,7 @@ export class SessionFixture extends RelayFixture {
   #regions: Region[] = []
 
   constructor(options: RelayOptions = {}) {
-    super({ parked: 64, ...options, queueClass: SessionQueue })
+    super({ parked: 64, queueClass: SessionQueue, ...options })
     this.session = this.queue as SessionQueue
     this.present = this.device
     this.#hiprioPresent = this.hiprioDevice

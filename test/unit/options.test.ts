@@ -35,6 +35,7 @@ t.test('every option of the table, by an example of it', async t => {
     allow_direct_io: ['allow_direct_io', 'allowDirectIo', true], direct: ['direct', 'direct', true], no_readdirplus: ['no_readdirplus', 'readdirplus', false],
     timeout: ['timeout=2.5', 'timeout', 2.5], on_disconnect: ['on_disconnect=wait', 'onDisconnect', 'wait'],
     mount_timeout: ['mount_timeout=3', 'mountTimeout', 3], trace_json: ['trace_json=/tmp/t', 'traceJson', '/tmp/t'], fsname: ['fsname=host:/dir', 'fsname', 'host:/dir'],
+    supervise: ['supervise', 'supervise', true],
     audit: ['audit=/var/log/audit', 'audit', '/var/log/audit'], idle_timeout: ['idle_timeout=600', 'idleTimeout', 600], log: ['log=/var/log/x', 'log', '/var/log/x'],
     allow_other: ['allow_other', 'allowOther', true], no_allow_other: ['no_allow_other', 'allowOther', false],
     default_permissions: ['default_permissions', 'defaultPermissions', true], no_default_permissions: ['no_default_permissions', 'defaultPermissions', false],
