@@ -1,4 +1,4 @@
-/** What is known of a mount by the process that serves it. Documented in README, `status --json`. */
+/** What is known of a mount by the process that serves it. Documented in docs/output.md, `status --json`. */
 
 export interface MountStatus {
   /** Where it is mounted, the latest place first; none for a mount that is detached. */

@@ -57,7 +57,7 @@ t.test('a machine that is well', { skip }, async t => {
     for (const check of ['node', 'system calls', '/dev/fuse', 'right to mount', 'runtime directory', 'locked memory', 'FUSE over io_uring']) t.equal(of(t, findings, check)?.state, 'ok', check)
     for (const check of ['kernel', 'fusermount3', 'user_allow_other', 'mount(8) helpers', 'open files', 'fusectl', 'fuse-native']) t.match(of(t, findings, check), { state: /^(ok|note|warning)$/ })
     t.match(of(t, findings, 'mounts'), { state: 'ok', found: '1, all well' })
-    t.strictSame(Object.keys(findings[0]!).sort(), documentedFields('doctor --json').sort(), 'README has every field')
+    t.strictSame(Object.keys(findings[0]!).sort(), documentedFields('doctor --json').sort(), 'the documentation has every field')
     for (const { check, state, advice } of findings) t.equal(advice === '', state === 'ok', `advice where it is needed: ${check}`)
 
     const { stdout, stderr } = await run(['doctor'])

@@ -60,7 +60,7 @@ for (const peer of ['emulated', 'virtiofsd-rust'] as const) {
       await stats.closed
       t.match(stats, { exit: { code: 0 }, stderr: '' })
       const seen = JSON.parse(stats.stdout) as Interval
-      t.strictSame(Object.keys(seen).sort(), documentedFields('stats --json').sort(), 'README has every field')
+      t.strictSame(Object.keys(seen).sort(), documentedFields('stats --json').sort(), 'the documentation has every field')
       t.ok(seen.requestsPerSecond > 1 && seen.errorsPerSecond > 0.5 && seen.bytesReadPerSecond > 3, 'rates')
       const open = seen.opcodes['OPEN']!
       t.ok(open.count > 1 && open.total >= open.count && Math.abs(open.perSecond / (open.count / seen.seconds) - 1) < 0.1)
@@ -139,7 +139,7 @@ for (const options of [['queues=1'], ['queues=4']]) {
       t.match(all.find(({ op }) => op === 'WRITE'), { size: 5, offset: 0, fh: Number, pid: Number, error: 0, us: Number, time: /^\d{4}-.*Z$/ })
       t.ok(all.every(({ us, bytes }) => us >= 0 && bytes >= 0))
       const undocumented = all.flatMap(Object.keys).filter(name => !documentedFields('trace --json').includes(name))
-      t.strictSame(undocumented, [], 'README has every field')
+      t.strictSame(undocumented, [], 'the documentation has every field')
 
       const some = await traced(live, { command: 'trace', filter: { opcodes: [Op.LOOKUP], errors: [] } }, async () => {
         await stat(at('nothing2')).catch(() => {})

@@ -41,7 +41,7 @@ for (const peer of ['emulated', 'virtiofsd-rust'] as const) {
       t.ok(status.features!.includes('VERSION_1'))
       t.ok(status.requests! > 1, 'requests are counted')
       t.ok(Math.abs(Date.parse(status.since!) / 1000 + status.uptimeSeconds! - Date.now() / 1000) < 30)
-      t.strictSame(Object.keys(status).sort(), documentedFields('status --json').sort(), 'README has every field')
+      t.strictSame(Object.keys(status).sort(), documentedFields('status --json').sort(), 'the documentation has every field')
 
       t.strictSame((await statusOf(status.tag!)).status.connection, live.connection, 'by its tag')
       const list = await runToEnd([...BRIDGE, 'status'], { timeoutMs: 30_000 })

@@ -43,7 +43,7 @@ t.test('npm pack', async t => {
   const { file, contents } = await pack(place)
 
   t.strictSame(contents.sort(), [
-    'CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', manifest.man[0], ...sources('examples'), ...sources('native-notes', '.md'),
+    'CHANGELOG.md', 'LICENSE', 'README.md', 'docs/output.md', 'package.json', manifest.man[0], ...sources('examples'), ...sources('native-notes', '.md'),
     ...compiled('bin', '.js'), ...compiled('examples', '.js'), ...compiled('lib', '.js'), ...compiled('lib', '.d.ts'),
   ].sort(), 'everything that it should have, and nothing else')
   t.match(readFileSync(join(ROOT, 'LICENSE'), 'utf8'), /^MIT License/)
