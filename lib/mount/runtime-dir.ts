@@ -23,11 +23,26 @@ function outerUid(uid: number): number {
   return uid
 }
 
+/** What systemd makes for a login, and removes at its end. */
+const OF_LOGIN = /^\/run\/user\/\d+\/*$/
+
+/**
+ * Where to look, the best first. A login of root has a directory that a mount from /etc/fstab or by
+ * sudo does not have: each must find the other's mounts, and they outlive the login.
+ *
+ * @param wanted $XDG_RUNTIME_DIR
+ */
+export function runtimePlaces(uid: number, wanted: string | undefined): string[] {
+  const own = wanted === undefined || wanted === '' ? [] : [wanted]
+  if (uid !== 0) return own
+  return OF_LOGIN.test(own[0] ?? '') ? ['/run', ...own] : [...own, '/run']
+}
+
 /** @throws UsageError when somebody else owns it */
 export function runtimeDir(): string {
   const uid = process.getuid!()
-  const places = [process.env['XDG_RUNTIME_DIR'], uid === 0 ? '/run' : undefined]
-  const base = places.find(place => place !== undefined && place !== '' && isWritable(place)) ?? tmpdir()
+  const places = runtimePlaces(uid, process.env['XDG_RUNTIME_DIR'])
+  const base = places.find(isWritable) ?? tmpdir()
   const path = join(base, base === tmpdir() ? `virtiofs-bridge-${outerUid(uid)}` : 'virtiofs-bridge')
   try {
     // not `recursive`: Node tries for ever where nothing can be made, as in /proc

@@ -1,4 +1,4 @@
-/** What README says that there is. */
+/** What the documentation says that there is. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { packageRoot } from './vhost-user-session.js'
