@@ -26,6 +26,15 @@ export async function eventually(condition: () => boolean, timeoutMs = DEADLINE_
   return true
 }
 
+/** The command line of a process; '' when it has ended meanwhile. */
+export function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
+  } catch {
+    return ''
+  }
+}
+
 export class Scene {
   readonly base = mkdtempSync(join(tmpdir(), 'vfb-'))
   readonly source = join(this.base, 'src')
@@ -79,7 +88,7 @@ export class Scene {
   /** What is left, one line each. */
   leftovers(): string[] {
     return [
-      ...this.processes().map(pid => `process ${pid}: ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')}`),
+      ...this.processes().map(pid => `process ${pid}: ${commandOf(pid)}`),
       ...this.files().map(name => `file ${name}`), ...this.mounts().map(path => `mount ${path}`),
     ]
   }

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } fr
 import { join } from 'node:path'
 import { type BACKENDS, startBackend } from './peers.js'
 import type { LiveMount } from './mounts.js'
+import { commandOf } from './scene.js'
 import { SeededRandom } from './seeded-random.js'
 
 /** Children of a process, whatever they are. */
@@ -83,7 +84,7 @@ export class Supervised {
       } catch {
         return false
       }
-    }).map(pid => `process ${pid}: ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')}`)
+    }).map(pid => `process ${pid}: ${commandOf(Number(pid))}`)
     const files = readdirSync(this.runtime, { recursive: true }).map(String).filter(name => !statSync(join(this.runtime, name)).isDirectory())
     return [...processes, ...files.map(name => `file ${name}`)]
   }
