@@ -203,7 +203,9 @@ export class VirtioFs extends EventEmitter<Events> {
     const wakeFds = handles.map(handle => handle.wakeFd)
     const sleepFlags = this.#sleepFlags = new SharedArrayBuffer(4 * handles.length)
     this.transport.onFailure = reason => this.#failed(reason)
-    const backends = await this.transport.start(this.#deviceMemory(this.#memory!, fuseFds[0]!))
+    // a device whose node ids are not the kernel's can tell it nothing
+    const windowFd = survival ? -1 : fuseFds[0]!
+    const backends = await this.transport.start(this.#deviceMemory(this.#memory!, windowFd))
     this.#started = true
     const { notification } = this.#plan
     this.event('queues', { hiprio: 1, ...notification && { notification: 1 }, request: this.queues, size: this.#options.queueSize })

@@ -71,6 +71,11 @@ const directExceptions: Kind['exceptions'] = {
   'shared-mappings: storing marks mtime and ctime': 'FUSE hears nothing of stores to a mapping of a backing file, and shows the times that it knew',
 }
 
+/** Where the kernel has the bridge's own numbers of nodes. */
+const superviseExceptions: Kind['exceptions'] = {
+  'suid-clearing: a look at the mode alone': 'the device does not know the number that the kernel has for the file',
+}
+
 /** What the far end of a relay cannot do: it does not know the callers' groups, and FUSE 7.40 does not say their ids (ALLOW_IDMAP). */
 const relayExceptions: Kind['exceptions'] = {
   'suid-clearing: a look at the mode alone': 'the far end cannot tell the kernel that more has changed than it thinks',
@@ -121,7 +126,7 @@ export const kinds: readonly Kind[] = [
   emulated('cache=always,writeback,queues=4', { exceptions: cachedWriteExceptions }),
   emulated('cache=auto,allow_direct_io'),
   emulated('cache=auto,no_readdirplus'),
-  emulated('cache=auto,supervise'),
+  emulated('cache=auto,supervise', { exceptions: superviseExceptions }),
   emulated('direct', { exceptions: directExceptions }),
   emulated('direct,cache=always,queues=4', { exceptions: directExceptions }),
   emulated('cache=auto', { parent: DISK }),
