@@ -10,10 +10,10 @@
  *     fuse_out_header (unique 0, error 0) | nodeid | unique of the change | fuse_attr_out
  */
 import { FuseAttrOut, FuseGetattrIn, FuseInHeader } from '../fuse/abi.js'
-import { Op } from '../fuse/opcodes.js'
 import { elapsedUs, microseconds, secondsRead } from '../sys/clock.js'
 import type { Region } from '../sys/memory.js'
 import { defineStruct } from '../wire/struct.js'
+import { changesDirectory, concernsData } from './request-effects.js'
 import { shorten, validUs } from './valid-time.js'
 
 export const RelayNote = defineStruct('relay_note', 136, {
@@ -26,22 +26,6 @@ export const WANTS_NOTE = 1
 const NOTES = 16
 /** However long the device allows. */
 const MOST_LIFE_SECONDS = 1
-
-/** Requests that change the directory that they are sent to. */
-export function changesDirectory(opcode: number): boolean {
-  switch (opcode) {
-    case Op.CREATE: case Op.MKNOD: case Op.MKDIR: case Op.SYMLINK: case Op.LINK: case Op.UNLINK: case Op.RMDIR: case Op.RENAME: case Op.RENAME2: return true
-    default: return false
-  }
-}
-
-/** Changes of what is in a file: no directory's attributes come of them. */
-function concernsData(opcode: number): boolean {
-  switch (opcode) {
-    case Op.WRITE: case Op.FALLOCATE: case Op.COPY_FILE_RANGE: case Op.COPY_FILE_RANGE_64: case Op.FSYNC: case Op.FLUSH: case Op.SYNCFS: case Op.OPEN: return true
-    default: return false
-  }
-}
 
 /** What the near end has of them. */
 export class AttributeNotes {
