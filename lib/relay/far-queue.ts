@@ -2,29 +2,31 @@
  * The far end's request queue: FUSE requests come from a stream instead of /dev/fuse, and replies go
  * back to it. What RequestQueue is for a mount: slots, chains, the check of replies.
  *
- * The near end never has more in flight than it was told (limits.ts), so a message that has begun
- * always has a place, and FORGETs and INTERRUPTs never wait behind a full ring. Who does not keep to
- * that is no near end of ours: the stream is broken.
+ *   stream ─► FarReceiver ─► slot ─► ring ─► slot ─► FarReplies ─► stream
+ *
+ * - A slot has one owner at a time: the receiver, the ring (`#live`), the reply on its way; or it is
+ *   held while the device is asked for a note on the directory that its request has changed.
+ * - Every request is answered once: by the device or, when that is gone, with an error; unless this
+ *   end keeps quiet then.
+ *
+ * Belongs to the far thread.
  */
 import { errno } from '../errors.js'
-import { FuseAttrOut, FuseBatchForgetIn, FuseForgetIn, FuseForgetOne, FuseGetattrIn, FuseInHeader, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
-import { adaptInitReply, adaptInitRequest, type InitPolicy } from '../fuse/init.js'
-import { hasReply, Op, OPCODE_LIMIT, opcodeName, replyFixedBytes, replyPayloadBytes } from '../fuse/opcodes.js'
+import { FuseGetattrIn, FuseInHeader, FuseOutHeader } from '../fuse/abi.js'
+import { adaptInitRequest, type InitPolicy } from '../fuse/init.js'
+import { Op, opcodeName, replyFixedBytes, replyPayloadBytes } from '../fuse/opcodes.js'
 import { Counter } from '../driver/counters.js'
 import type { HiprioQueue } from '../driver/hiprio-queue.js'
-import { handOverBatch, handOverForget } from '../driver/hiprio-requests.js'
-import { MAX_WRITE, REQUEST_HEAD_BYTES, Slot, type WorkerPlan } from '../driver/memory-plan.js'
+import { MAX_WRITE, Slot, type WorkerPlan } from '../driver/memory-plan.js'
 import { isSound, writeChain } from '../driver/request-chain.js'
 import type { RequestTrace } from '../driver/request-trace.js'
 import { NO_BUFFER, SlotTable, Waiter } from '../driver/slot-table.js'
-import { PAGE_SIZE, scratch, type Region } from '../sys/memory.js'
+import { PAGE_SIZE, type Region } from '../sys/memory.js'
 import { DriverRing, type RingFeatures } from '../virtio/driver-ring.js'
-import { RelayNote, WANTS_NOTE } from './attribute-notes.js'
-import { MAX_MESSAGE } from './hello.js'
-import { isLargeRequest } from './limits.js'
+import { WANTS_NOTE } from './attribute-notes.js'
+import { FarReceiver, headBytes, NOTHING, tailAt } from './far-receiver.js'
+import { FarReplies } from './far-replies.js'
 import { changesDirectory } from './request-effects.js'
-import { READ_BUFFER_BYTES, StreamReader } from './stream-reader.js'
-import { StreamWriter } from './stream-writer.js'
 
 /** Called on the queue's thread. */
 export interface FarEvents {
@@ -34,59 +36,36 @@ export interface FarEvents {
   destroyed(): void
 }
 
-const enum Kind { NONE, REQUEST, URGENT }
-
 /** Uniques of the driver's own requests: the near end stays below. */
 const OWN_UNIQUE_HIGH = 0x20000000
-const NEAR_UNIQUE_LIMIT = 0x10000000
 
 export class FarQueue {
   readonly ring: DriverRing
-  slots: SlotTable
+  readonly slots: SlotTable
   /** Requests that the device has. */
   inFlight = 0
-  /** What the near end did wrong, or how its stream ended; '' while it is sound. */
-  broken = ''
-  /** Whether the near end has ended the session: by DESTROY, or by the end of its stream. */
-  ended = false
   /** Byte of the region where the last INIT lies. */
   lastInitAt = 0
   trace: RequestTrace | null
 
   readonly #region: Region
   readonly #counters: Float64Array
-  readonly #hiprio: HiprioQueue
   readonly #init: InitPolicy
   /** What the device has when it goes is not answered. */
   readonly #keepsQuiet: boolean
   readonly #events: FarEvents
-  readonly #reader: StreamReader
-  readonly #writer: StreamWriter
-  /** Headers of replies as they go out: the device may change its own after they were checked. */
-  readonly #headers: Region
+  readonly #receiver: FarReceiver
+  readonly #replies: FarReplies
   /** Whether a slot's request has not come back. */
   readonly #live: Uint8Array
-  /** Notes as they go out, one for each slot. */
-  readonly #notes: Region
   /** Whether a slot's change is to be followed by a note. */
   readonly #wantsNote: Uint8Array
   /** Of a GETATTR for a note: the slot of the change, whose reply is held meanwhile, + 1. */
   readonly #noteFor: Uint16Array
   readonly #heldBytes: Uint32Array
   #ownUnique = 0
-  #saysNothing = false
   /** The device answers nothing any more. */
   #failed = 0
-
-  // the message that is being read
-  #kind = Kind.NONE
-  #slot = 0
-  #opcode = 0
-  #messageBytes = 0
-  /** Unique of the near end's DESTROY, which is answered when ours has been. */
-  #destroyLow = 0
-  #destroyHigh = 0
-  #destroyAsked = false
 
   constructor(
     region: Region, plan: WorkerPlan, features: RingFeatures, inFd: number, outFd: number, counters: Float64Array,
@@ -94,31 +73,38 @@ export class FarQueue {
   ) {
     this.#region = region
     this.#counters = counters
-    this.#hiprio = hiprio
     this.#init = init
     this.#keepsQuiet = keepsQuiet
     this.#events = events
     this.trace = trace
     this.slots = new SlotTable(plan)
     this.ring = new DriverRing(region, plan.ring, features)
-    this.#reader = new StreamReader(inFd, region)
-    this.#writer = new StreamWriter(outFd, plan.slotCount * 4 + 1, slot => this.#sent(slot))
-    this.#headers = scratch(FuseOutHeader.SIZE * (plan.slotCount + 1))
     this.#live = new Uint8Array(plan.slotCount)
-    this.#notes = scratch(RelayNote.SIZE * plan.slotCount)
+    this.#receiver = new FarReceiver(inFd, region, this.slots, this.ring, this.#live, counters, hiprio)
+    this.#replies = new FarReplies(outFd, region, plan, this.slots, counters, init)
     this.#wantsNote = new Uint8Array(plan.slotCount)
     this.#noteFor = new Uint16Array(plan.slotCount)
     this.#heldBytes = new Uint32Array(plan.slotCount)
   }
 
+  /** What the near end did wrong, or how its stream ended; '' while it is sound. */
+  get broken(): string {
+    return this.#receiver.broken
+  }
+
+  /** Whether the near end has ended the session: by DESTROY, or by the end of its stream. */
+  get ended(): boolean {
+    return this.#receiver.ended
+  }
+
   /** Whether the stream has to be written to before more can be sent. */
   get blocked(): boolean {
-    return this.#writer.blocked
+    return this.#replies.blocked
   }
 
   /** Bytes of replies that were not sent. */
   get unsentBytes(): number {
-    return this.#writer.queuedBytes
+    return this.#replies.unsentBytes
   }
 
   /**
@@ -128,177 +114,39 @@ export class FarQueue {
    */
   receive(most: number): number {
     let count = 0
-    while (!this.ended && count < most) {
-      if (this.#advance()) {
-        count++
-        continue
-      }
-      if (this.ended) break
-      const read = this.#reader.fill()
-      if (read === -errno.EAGAIN) break
-      if (read <= 0) this.#streamEnded(read)
+    while (count < most) {
+      const slot = this.#receiver.next()
+      if (slot === NOTHING) break
+      if (slot >= 0) this.#take(slot)
+      count++
     }
     return count
   }
 
-  #streamEnded(error: number): void {
-    const reader = this.#reader
-    const missing = reader.left > 0 || reader.buffered > 0
-    const part = reader.left > 0 ? `${this.#messageBytes - reader.left} of ${this.#messageBytes} bytes` : `${reader.buffered} bytes`
-    this.#endReceiving()
-    if (missing) this.broken = `the near end's stream was cut in the middle of a message (${part})`
-    else if (error < 0 && error !== -errno.ECONNRESET) this.broken = `the near end's stream failed (errno ${-error})`
-  }
-
-  #endReceiving(): void {
-    this.ended = true
-    if (this.#kind === Kind.REQUEST) this.slots.release(this.#slot)
-    this.#kind = Kind.NONE
-  }
-
   /** Takes nothing more from the stream, and says nothing more: its near end has turned to another far end. */
   stopListening(): void {
-    this.#endReceiving()
-    this.#saysNothing = true
+    this.#receiver.stop()
+    this.#replies.silence()
   }
 
-  /** Goes on with the message that is being read. @returns whether one was completed */
-  #advance(): boolean {
-    const reader = this.#reader
-    if (this.#kind === Kind.NONE) {
-      if (reader.buffered < FuseInHeader.SIZE || !this.#begin()) return false
-    }
-    if (this.#kind === Kind.URGENT) {
-      if (reader.buffered < this.#messageBytes) return false
-      this.#kind = Kind.NONE
-      this.#urgent()
-      reader.skip(this.#messageBytes)
-      return !this.ended
-    }
-    if (!reader.settle()) return false
-    this.#kind = Kind.NONE
-    this.#complete()
-    return true
-  }
-
-  #bad(field: string, got: unknown, expected: string): false {
-    this.broken = `the near end broke the protocol: fuse_in_header.${field} is ${String(got)}, expected ${expected}`
-    this.ended = true
-    return false
-  }
-
-  /** A header has come: takes a slot and says where the message goes. @returns whether it is one */
-  #begin(): boolean {
-    const { slots } = this
-    const { view, at } = this.#reader
-    const length = view.getUint32(at + FuseInHeader.len, true)
-    const opcode = view.getUint32(at + FuseInHeader.opcode, true)
-    const high = view.getUint32(at + FuseInHeader.unique + 4, true)
-    if (length < FuseInHeader.SIZE || length > MAX_MESSAGE) return this.#bad('len', length, `${FuseInHeader.SIZE} to ${MAX_MESSAGE}`)
-    this.#opcode = opcode
-    this.#messageBytes = length
-    if (!hasReply(opcode) || opcode === Op.DESTROY) return this.#beginUrgent(opcode, length)
-    if (high >= NEAR_UNIQUE_LIMIT) return this.#bad('unique', `0x${high.toString(16)} in its high word`, `less than 0x${NEAR_UNIQUE_LIMIT.toString(16)}`)
-    if (this.#isLive(view.getUint32(at + FuseInHeader.unique, true), high)) return this.#bad('unique', 'that of a request in flight', 'a new one')
-    const large = isLargeRequest(opcode, length)
-    if (slots.freeSlotCount <= 1 || this.ring.freeCount <= 2 * this.ring.cost(Slot.TABLE_LENGTH) || (large && slots.freeLargeCount === 0)) {
-      return this.#bad('len', `${length}, with as much in flight as possible`, 'no request before some were answered')
-    }
-    const slot = this.#slot = slots.takeSlot()
-    slots.largeIn[slot] = large ? slots.takeLarge() : NO_BUFFER
-    slots.largeOut[slot] = NO_BUFFER
-    const { address } = this.#region
-    const head = this.#headBytes(opcode, length)
-    this.#reader.place(address + slots.at(slot) + Slot.IN, head)
-    if (length > head) this.#reader.place(address + this.#tailAt(slot), length - head)
-    this.#kind = Kind.REQUEST
-    return true
-  }
-
-  /** Bytes of a request that lie in its slot. */
-  #headBytes(opcode: number, length: number): number {
-    return opcode === Op.WRITE || length > Slot.IN_BYTES ? Math.min(length, REQUEST_HEAD_BYTES) : length
-  }
-
-  /** Where the others lie. */
-  #tailAt(slot: number): number {
-    const large = this.slots.largeIn[slot]!
-    return large === NO_BUFFER ? this.slots.at(slot) + Slot.PAGE : this.slots.largeAt(large)
-  }
-
-  #isLive(low: number, high: number): boolean {
-    const { slots } = this
-    for (let slot = 0; slot < this.#live.length; slot++) if (this.#live[slot] === 1 && slots.uniqueLow[slot] === low && slots.uniqueHigh[slot] === high) return true
-    return false
-  }
-
-  #beginUrgent(opcode: number, length: number): boolean {
-    // looked at where it was read
-    if (length > READ_BUFFER_BYTES) return this.#bad('len', length, `at most ${READ_BUFFER_BYTES} for ${opcodeName(opcode)}`)
-    this.#kind = Kind.URGENT
-    return true
-  }
-
-  /** FORGET, BATCH_FORGET, INTERRUPT, DESTROY: complete, and still in the buffer. */
-  #urgent(): void {
-    const { view, at } = this.#reader
-    const opcode = this.#opcode
-    const arg = at + FuseInHeader.SIZE
-    const argsBytes = this.#messageBytes - FuseInHeader.SIZE
-    if (opcode < OPCODE_LIMIT) this.#counters[Counter.OPCODES + opcode]!++
-    this.#counters[Counter.REQUESTS]!++
-    switch (opcode) {
-      case Op.FORGET:
-        if (argsBytes < FuseForgetIn.SIZE) return void this.#bad('len', this.#messageBytes, 'room for a FORGET')
-        handOverForget(view, at, this.#hiprio)
-        break
-      case Op.BATCH_FORGET: {
-        const count = argsBytes < FuseBatchForgetIn.SIZE ? Infinity : view.getUint32(arg + FuseBatchForgetIn.count, true)
-        if (FuseBatchForgetIn.SIZE + count * FuseForgetOne.SIZE > argsBytes) return void this.#bad('len', this.#messageBytes, `room for ${count} FORGETs`)
-        handOverBatch(view, at, at + REQUEST_HEAD_BYTES, this.#messageBytes, this.#hiprio)
-        break
-      }
-      case Op.INTERRUPT:
-        if (argsBytes < FuseInterruptIn.SIZE) return void this.#bad('len', this.#messageBytes, 'room for an INTERRUPT')
-        this.#hiprio.interrupt(view.getUint32(arg + FuseInterruptIn.unique, true), view.getUint32(arg + FuseInterruptIn.unique + 4, true))
-        break
-      case Op.DESTROY:
-        this.#destroyLow = view.getUint32(at + FuseInHeader.unique, true)
-        this.#destroyHigh = view.getUint32(at + FuseInHeader.unique + 4, true)
-        this.#destroyAsked = true
-        this.ended = true
-        break
-    }
-  }
-
-  /** A request is complete in its slot. */
-  #complete(): void {
+  /** A request has come: puts it on the ring, or answers it when there is no device for it. */
+  #take(slot: number): void {
     const { slots } = this
     const { view } = this.#region
-    const slot = this.#slot
     const head = slots.at(slot) + Slot.IN
-    const opcode = this.#opcode
-    this.#counters[Counter.REQUESTS]!++
-    this.#counters[Counter.OPCODES + (opcode < OPCODE_LIMIT ? opcode : 0)]!++
-    if (opcode === Op.WRITE) this.#counters[Counter.BYTES_WRITTEN]! += this.#messageBytes - REQUEST_HEAD_BYTES
+    const opcode = slots.opcode[slot]!
     if (opcode === Op.INIT) {
       adaptInitRequest(view, head, this.#init)
       this.lastInitAt = head
     }
-    slots.uniqueLow[slot] = view.getUint32(head + FuseInHeader.unique, true)
-    slots.uniqueHigh[slot] = view.getUint32(head + FuseInHeader.unique + 4, true)
     const payloadBytes = replyPayloadBytes(opcode, view, head)
     this.#wantsNote[slot] = view.getUint16(head + FuseInHeader.padding, true) === WANTS_NOTE && changesDirectory(opcode) ? 1 : 0
     view.setUint16(head + FuseInHeader.padding, 0, true)
-    slots.opcode[slot] = opcode
-    slots.inBytes[slot] = this.#messageBytes
-    slots.fixedBytes[slot] = replyFixedBytes(opcode)
-    slots.waiter[slot] = Waiter.KERNEL
     if (this.#failed !== 0) return this.#failUnsent(slot)
-    if (payloadBytes > MAX_WRITE) return this.#fail(slot, -errno.EIO)
+    if (payloadBytes > MAX_WRITE) return this.#replies.fail(slot, -errno.EIO)
     if (payloadBytes > PAGE_SIZE && slots.freeLargeCount === 0) {
       slots.release(slot)
-      this.#bad('opcode', `${opcodeName(opcode)}, with as much in flight as possible`, 'no such request before some were answered')
+      this.#receiver.refuse('opcode', `${opcodeName(opcode)}, with as much in flight as possible`, 'no such request before some were answered')
       return
     }
     this.#add(slot, payloadBytes)
@@ -317,8 +165,8 @@ export class FarQueue {
       this.trace.received(this.#region.view, at + Slot.IN)
       slots.startMs[slot] = performance.now()
     }
-    const head = this.#headBytes(opcode, length)
-    const count = writeChain(this.#region, slots, slot, head, this.#tailAt(slot), length - head)
+    const head = headBytes(opcode, length)
+    const count = writeChain(this.#region, slots, slot, head, tailAt(slots, slot), length - head)
     this.#live[slot] = 1
     this.inFlight++
     this.ring.add(at + Slot.TABLE, this.#region.address + at + Slot.TABLE, count, slot)
@@ -352,13 +200,13 @@ export class FarQueue {
     }
     if (!sound) {
       this.#counters[Counter.BAD_REPLIES]!++
-      return this.#fail(slot, -errno.EIO)
+      return this.#replies.fail(slot, -errno.EIO)
     }
     if (error !== 0) {
       this.#counters[Counter.ERRORS]!++
-      this.#fail(slot, error)
+      this.#replies.fail(slot, error)
     } else if (this.#wantsNote[slot] === 0 || !this.#askForNote(slot, used)) {
-      this.#reply(slot, used)
+      this.#replies.reply(slot, used)
     }
     if (opcode === Op.INIT) this.#events.initAnswered(error, view, out + FuseOutHeader.SIZE)
   }
@@ -384,70 +232,21 @@ export class FarQueue {
     const { slots } = this
     const slot = this.#noteFor[own]! - 1
     this.#noteFor[own] = 0
-    if (good) {
-      const { view, bytes, address } = this.#notes
-      const at = slot * RelayNote.SIZE
-      const attr = slots.at(own) + Slot.OUT + FuseOutHeader.SIZE
-      const from = slots.at(slot) + Slot.IN
-      view.setUint32(at + RelayNote.len, RelayNote.SIZE, true)
-      bytes.set(this.#region.bytes.subarray(from + FuseInHeader.nodeid, from + FuseInHeader.nodeid + 8), at + RelayNote.nodeid)
-      view.setUint32(at + RelayNote.cause, slots.uniqueLow[slot]!, true)
-      view.setUint32(at + RelayNote.cause + 4, slots.uniqueHigh[slot]!, true)
-      bytes.set(this.#region.bytes.subarray(attr, attr + FuseAttrOut.SIZE), at + RelayNote.attr_out)
-      this.#writer.push(address + at, RelayNote.SIZE)
-    }
+    if (good) this.#replies.note(slot, own)
     slots.release(own)
-    this.#reply(slot, this.#heldBytes[slot]!)
-  }
-
-  #header(cell: number, length: number, error: number, low: number, high: number): number {
-    const { view, address } = this.#headers
-    const at = cell * FuseOutHeader.SIZE
-    view.setUint32(at + FuseOutHeader.len, length, true)
-    view.setInt32(at + FuseOutHeader.error, error, true)
-    view.setUint32(at + FuseOutHeader.unique, low, true)
-    view.setUint32(at + FuseOutHeader.unique + 4, high, true)
-    return address + at
-  }
-
-  /** Sends an error; the slot is free once it has left. */
-  #fail(slot: number, error: number): void {
-    this.#writer.push(this.#header(slot, FuseOutHeader.SIZE, error, this.slots.uniqueLow[slot]!, this.slots.uniqueHigh[slot]!), FuseOutHeader.SIZE, slot)
+    this.#replies.reply(slot, this.#heldBytes[slot]!)
   }
 
   /** The device that was to have it is gone. */
   #failUnsent(slot: number): void {
     if (this.#keepsQuiet) this.slots.release(slot)
-    else this.#fail(slot, this.#failed)
-  }
-
-  #reply(slot: number, used: number): void {
-    const { slots } = this
-    const out = slots.at(slot) + Slot.OUT
-    if (slots.opcode[slot] === Op.INIT) adaptInitReply(this.#region.view, out, this.#init)
-    const fixed = Math.min(used, slots.fixedBytes[slot]!) - FuseOutHeader.SIZE
-    const payload = used - FuseOutHeader.SIZE - fixed
-    if (slots.opcode[slot] === Op.READ) this.#counters[Counter.BYTES_READ]! += payload
-    const { address } = this.#region
-    const header = this.#header(slot, used, 0, slots.uniqueLow[slot]!, slots.uniqueHigh[slot]!)
-    this.#writer.push(header, FuseOutHeader.SIZE, fixed + payload === 0 ? slot : -1)
-    if (fixed > 0) this.#writer.push(address + out + FuseOutHeader.SIZE, fixed, payload === 0 ? slot : -1)
-    if (payload > 0) this.#writer.push(address + slots.payloadAt[slot]!, payload, slot)
-  }
-
-  #sent(slot: number): void {
-    if (slot < this.#live.length) this.slots.release(slot)
+    else this.#replies.fail(slot, this.#failed)
   }
 
   /** Sends what the stream takes. */
   send(): void {
-    if (this.#writer.queuedBytes > 0 && (this.#saysNothing || this.#writer.flush() < 0)) this.dropReplies()
-  }
-
-  /** Nobody reads replies any more. */
-  dropReplies(): void {
-    this.#writer.discard()
-    this.ended = true
+    // who reads no replies has ended the session
+    if (!this.#replies.send()) this.#receiver.ended = true
   }
 
   /** Puts FUSE_DESTROY on the ring. Only when nothing is in flight. */
@@ -479,9 +278,8 @@ export class FarQueue {
   }
 
   #answerDestroy(): void {
-    if (!this.#destroyAsked) return
-    const cell = this.#live.length
-    this.#writer.push(this.#header(cell, FuseOutHeader.SIZE, 0, this.#destroyLow, this.#destroyHigh), FuseOutHeader.SIZE, cell)
+    const { destroyAsked, destroyLow, destroyHigh } = this.#receiver
+    if (destroyAsked) this.#replies.answerDestroy(destroyLow, destroyHigh)
   }
 
   /** The device is gone: everything that it has is answered with this error, and all that comes. @returns how much it had */
@@ -504,7 +302,7 @@ export class FarQueue {
   }
 
   close(): void {
-    this.#reader.close()
-    this.#writer.close()
+    this.#receiver.close()
+    this.#replies.close()
   }
 }
