@@ -116,6 +116,11 @@ t.test('stats counts latencies only while somebody looks', { skip: missing('emul
   })
 })
 
+/** A record of one queue can come before that of another by which it would have its path. */
+function unnamed(line: string): RegExp {
+  return new RegExp(`^${line.replace(/\/\S+/g, path => `(?:${path}|\\?\\d+(?:/\\w+)?)`)}$`)
+}
+
 for (const options of [['queues=1'], ['queues=4']]) {
   t.test(`trace, ${options.join()}`, { skip: missing('emulated') }, async t => {
     await withMount(t, { peer: 'emulated', options, files }, async live => {
@@ -135,7 +140,7 @@ for (const options of [['queues=1'], ['queues=4']]) {
       for (const line of [
         'CREATE /new OK', 'WRITE /new OK', 'RELEASE /new OK', 'MKDIR /d OK', 'RENAME /new /d/x OK', 'LINK /d/y /d/x OK', 'OPENDIR /dir OK', 'OPEN /dir/b OK',
         'READ /dir/b OK', 'LOOKUP /nothing ENOENT', 'UNLINK /d/y OK', 'RMDIR /d OK',
-      ]) t.ok(said.includes(line), line)
+      ]) t.ok(said.some(each => each === line || (options[0] !== 'queues=1' && unnamed(line).test(each))), line)
       t.match(all.find(({ op }) => op === 'WRITE'), { size: 5, offset: 0, fh: Number, pid: Number, error: 0, us: Number, time: /^\d{4}-.*Z$/ })
       t.ok(all.every(({ us, bytes }) => us >= 0 && bytes >= 0))
       const undocumented = all.flatMap(Object.keys).filter(name => !documentedFields('trace --json').includes(name))

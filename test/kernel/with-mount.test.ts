@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { withMount } from '../../lib/index.js'
+import { liveMounts } from '../../lib/mount/live-tags.js'
 import { findMount } from '../../lib/mount/mountinfo.js'
 import { runLibraryScript } from '../support/library-script.js'
 import { missing, peerPath } from '../support/peers.js'
@@ -23,6 +24,8 @@ async function withSource(body: (source: string, mountpoint: string) => Promise<
     await body(source, mountpoint)
   } finally {
     await clearMount(mountpoint)
+    // a process that ends without having unmounted leaves its tag, which whoever looks next removes
+    liveMounts()
     rmSync(base, { recursive: true })
   }
 }

@@ -77,7 +77,7 @@ const superviseExceptions: Kind['exceptions'] = {
 }
 
 /** What the far end of a relay cannot do: it does not know the callers' groups, and FUSE 7.40 does not say their ids (ALLOW_IDMAP). */
-const relayExceptions: Kind['exceptions'] = {
+export const relayExceptions: Kind['exceptions'] = {
   'suid-clearing: a look at the mode alone': 'the far end cannot tell the kernel that more has changed than it thinks',
   'suid-clearing: sgid without group x ': 'who is in a group is known where the callers are',
 }
