@@ -73,6 +73,17 @@ async function underLoad(t: Test, live: LiveMount, kills: number): Promise<void>
   t.match(live.bridge.stderr, /operations wait until it is back\n.*the backend is back\n/)
 }
 
+/** An sshd of this test's own, and a directory for it to show. Both go with the test. */
+async function withSshd(t: Test): Promise<{ sshd: Sshd, shared: string }> {
+  const place = mkdtempSync(join(tmpdir(), 'vfb-ssh-'))
+  t.teardown(() => rmSync(place, { recursive: true }))
+  const sshd = await Sshd.start(join(place, 'ssh'))
+  t.teardown(() => sshd.end())
+  const shared = join(place, 'src')
+  mkdirSync(shared)
+  return { sshd, shared }
+}
+
 t.test('the far end is killed five times under readers, writers and git', { skip: skip || noProgram('git') }, async t => {
   await withMount(t, { peer: 'relay', options: WAIT, files: prepareLoad, rough: true, timeoutMs: 180_000 }, async live => {
     await underLoad(t, live, 5)
@@ -80,12 +91,7 @@ t.test('the far end is killed five times under readers, writers and git', { skip
 })
 
 t.test('the same over ssh, where the far end lives on', { skip: skip || noSshd() || noProgram('git') }, async t => {
-  const place = mkdtempSync(join(tmpdir(), 'vfb-ssh-'))
-  t.teardown(() => rmSync(place, { recursive: true }))
-  const sshd = await Sshd.start(join(place, 'ssh'))
-  t.teardown(() => sshd.end())
-  const shared = join(place, 'src')
-  mkdirSync(shared)
+  const { sshd, shared } = await withSshd(t)
   const options = [...WAIT, `rsh=${sshd.ssh.join(' ')}`, `relay_command=env -u NODE_OPTIONS ${BRIDGE.join(' ')}`]
   await withMount(t, { peer: 'emulated', source: shared, remote: sshd.url(shared), options, files: prepareLoad, rough: true, timeoutMs: 180_000 }, async live => {
     await underLoad(t, live, 4)
@@ -139,12 +145,7 @@ t.test('a far end that still has requests: nothing goes on before it has ended',
 })
 
 t.test('a link that dies silently: the far end behind it is ended by the next one', { skip: skip || noSshd() }, async t => {
-  const place = mkdtempSync(join(tmpdir(), 'vfb-ssh-'))
-  t.teardown(() => rmSync(place, { recursive: true }))
-  const sshd = await Sshd.start(join(place, 'ssh'))
-  t.teardown(() => sshd.end())
-  const shared = join(place, 'src')
-  mkdirSync(shared)
+  const { sshd, shared } = await withSshd(t)
   const options = [...WAIT, 'timeout=1', `rsh=${sshd.ssh.join(' ')}`, `relay_command=env -u NODE_OPTIONS ${BRIDGE.join(' ')}`]
   await withMount(t, { peer: 'emulated', source: shared, remote: sshd.url(shared), options, rough: true }, async live => {
     await writeFile(join(live.dir, 'file'), 'before')
