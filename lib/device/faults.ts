@@ -7,6 +7,7 @@ import type { ErrnoName } from './fuse-error.js'
 import { OPCODE_LIMIT, opcodeRows } from '../fuse/opcodes.js'
 import { DROPPED, MAY_BLOCK, type DeviceHost, type DeviceRequest, type HandlersModule, type LoopHandlers } from './handlers.js'
 import { Interrupts } from './interrupts.js'
+import { loadModule } from './load-module.js'
 
 /** Words of each opcode's rule. */
 const FAIL_COUNT = 0
@@ -128,6 +129,6 @@ class Faults implements LoopHandlers {
 /** Entry for the worker threads. */
 export async function createHandlers(data: unknown, host: DeviceHost): Promise<LoopHandlers> {
   const faults = data as FaultsData
-  const module = await import(faults.module) as HandlersModule<LoopHandlers>
+  const module = await loadModule<HandlersModule<LoopHandlers>>(faults.module)
   return new Faults(await module.createHandlers(faults.data, host), faults)
 }

@@ -15,6 +15,7 @@ import { operations, type Operation } from './file-system-operations.js'
 import { fuseErrorNumber } from './fuse-error.js'
 import { NO_REPLY, type DeviceRequest, type LoopHandlers } from './handlers.js'
 import { InterruptSignals } from './interrupt-signals.js'
+import { loadModule } from './load-module.js'
 import { ServedSession } from './served-session.js'
 
 const debug = createDebug('virtiofs:device')
@@ -131,7 +132,7 @@ export interface ServedData {
 /** Entry for the thread. @throws UsageError when the module has no such class */
 export async function createHandlers(data: unknown): Promise<FileSystemHandlers> {
   const served = data as ServedData
-  const { default: Class } = await import(served.module) as { default?: new (data: unknown) => FileSystem }
+  const { default: Class } = await loadModule<{ default?: new (data: unknown) => FileSystem }>(served.module)
   if (typeof Class !== 'function') throw new UsageError(`${served.module} has no class as its default export`)
   const fs = new Class(served.data)
   if (typeof fs.lookup !== 'function' || typeof fs.forget !== 'function') throw new UsageError(`the default export of ${served.module} does not extend FileSystem`)

@@ -10,6 +10,7 @@ import { releaseScratch, viewRegion } from '../sys/memory.js'
 import { ChainExecutor } from './chain-executor.js'
 import { DROPPED, type HandlersModule, type LoopHandlers } from './handlers.js'
 import { Interrupts } from './interrupts.js'
+import { loadModule } from './load-module.js'
 import type { LoopSetup } from './loop.js'
 import { POOL_ENDS, POOL_IDLE, POOL_READY } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
@@ -18,7 +19,7 @@ import { SharedQueue } from './shared-queue.js'
 const ROUND = 64
 
 const setup = workerData as LoopSetup
-const { createHandlers } = await import(setup.module) as HandlersModule<LoopHandlers>
+const { createHandlers } = await loadModule<HandlersModule<LoopHandlers>>(setup.module)
 const handlers = await createHandlers(setup.data, { windowFd: setup.windowFd })
 const interrupts = new Interrupts(setup.interrupts)
 const region = viewRegion(setup.memoryAddress, setup.memoryBytes)

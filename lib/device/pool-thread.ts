@@ -6,12 +6,13 @@ import { nameThread } from '../sys/thread.js'
 import { ChainExecutor } from './chain-executor.js'
 import { DROPPED, type HandlersModule } from './handlers.js'
 import { Interrupts } from './interrupts.js'
+import { loadModule } from './load-module.js'
 import { POOL_ENDS, POOL_JOBS, POOL_READY, type PoolSetup } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
 nameThread('virtiofs-pool')
 const setup = workerData as PoolSetup
-const { createHandlers } = await import(setup.module) as HandlersModule
+const { createHandlers } = await loadModule<HandlersModule>(setup.module)
 const handlers = await createHandlers(setup.data, { windowFd: setup.windowFd })
 const interrupts = new Interrupts(setup.interrupts)
 const region = viewRegion(setup.memoryAddress, setup.memoryBytes)

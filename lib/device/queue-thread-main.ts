@@ -8,6 +8,7 @@ import { PollBudget } from '../virtio/poll-budget.js'
 import { Epoll, EPOLLIN, schedYield, signalEventfd } from '../sys/io.js'
 import { releaseScratch, viewRegion } from '../sys/memory.js'
 import { EmulatedQueue } from './emulated-queue.js'
+import { loadModule } from './load-module.js'
 import type { HandlersModule } from './handlers.js'
 import type { QueueThreadMessage, QueueThreadSetup } from './queue-thread.js'
 
@@ -15,7 +16,7 @@ const EPOLLET = 2 ** 31
 const setup = workerData as QueueThreadSetup
 const post = (message: QueueThreadMessage): void => parentPort!.postMessage(message)
 
-const { createHandlers } = await import(setup.module) as HandlersModule
+const { createHandlers } = await loadModule<HandlersModule>(setup.module)
 const handlers = await createHandlers(setup.data, { windowFd: -1 })
 const region = viewRegion(setup.memoryAddress, setup.memoryBytes)
 const queue = new EmulatedQueue(region, setup.ring, setup.features, handlers, setup.interrupts, 0, setup.pool, () => post({ type: 'pool-wanted' }))

@@ -5,6 +5,7 @@
 import { EmulatedQueue } from '../device/emulated-queue.js'
 import { allocateInterrupts } from '../device/interrupts.js'
 import type { Handlers, HandlersModule } from '../device/handlers.js'
+import { loadModule } from '../device/load-module.js'
 import { PeerGoneError, ProtocolError } from '../errors.js'
 import { FUSE_INIT_FLAGS, FuseInHeader, FuseOutHeader, type InitFlag } from '../fuse/abi.js'
 import { buildInitRequest, decodeInitAnswer, explainInitRefusal, initFlagWords, type InitAnswer } from '../fuse/init.js'
@@ -80,7 +81,7 @@ export async function probe(transport: Transport, timeoutMs: number): Promise<Pr
 
 async function deviceOf(backend: WorkerBackend, resources: Disposer): Promise<Handlers | undefined> {
   if (backend.kind !== 'emulated') return undefined
-  const module = await import(backend.module) as HandlersModule
+  const module = await loadModule<HandlersModule>(backend.module)
   const handlers = await module.createHandlers(backend.data, { windowFd: -1 })
   resources.push('handlers', () => handlers.close())
   return handlers

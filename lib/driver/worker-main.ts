@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
 import type { Handlers, HandlersModule } from '../device/handlers.js'
+import { loadModule } from '../device/load-module.js'
 import { abortConnection } from '../sys/abort.js'
 import { releaseScratch } from '../sys/memory.js'
 import { nameThread } from '../sys/thread.js'
@@ -13,12 +14,12 @@ const port = parentPort!
 
 async function createHandlers({ backend }: WorkerSetup): Promise<Handlers | undefined> {
   if (backend.kind !== 'emulated') return undefined
-  const module = await import(backend.module) as HandlersModule
+  const module = await loadModule<HandlersModule>(backend.module)
   return await module.createHandlers(backend.data, { windowFd: backend.windowFd })
 }
 
 async function localDevices({ backend }: WorkerSetup): Promise<LocalDeviceModule | undefined> {
-  return backend.kind === 'local' ? await import(backend.module) as LocalDeviceModule : undefined
+  return backend.kind === 'local' ? await loadModule<LocalDeviceModule>(backend.module) : undefined
 }
 
 async function serve(setup: WorkerSetup): Promise<void> {

@@ -7,6 +7,7 @@ import type { ServedData } from '../device/file-system-handlers.js'
 import { allocateInterrupts } from '../device/interrupts.js'
 import { NOTIFY_BUFFER_BYTES } from '../device/notification-sender.js'
 import { closePassthrough, mountedAs, openPassthrough } from '../device/passthrough/shared.js'
+import { WATCH_THREAD } from '../device/passthrough/watch.js'
 import type { ServedDevice } from '../device/serve.js'
 import { PeerGoneError, UsageError } from '../errors.js'
 import { RelayTransport } from '../relay/relay-transport.js'
@@ -153,7 +154,7 @@ function emulate(directory: string, tag: string, options: MountOptions, faults?:
   const module = new URL('../device/passthrough-handlers.js', import.meta.url).href
   const { notices } = shared
   const notifications = shared.fanotifyFd < 0 ? undefined
-    : { thread: new URL('../device/passthrough/watch-thread.js', import.meta.url).href, data: shared, bufferBytes: NOTIFY_BUFFER_BYTES }
+    : { thread: WATCH_THREAD, data: shared, bufferBytes: NOTIFY_BUFFER_BYTES }
   const close = (): void => closePassthrough(shared)
   return emulatedTransport(tag, MAX_EMULATED_QUEUES, { module, data: shared, notices, notifications, mountedAs: connection => mountedAs(shared, connection), close }, faults)
 }

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import type { Handlers, HandlersModule } from '../device/handlers.js'
+import { loadModule } from '../device/load-module.js'
 import type { WorkerCommand, WorkerSetup } from '../driver/worker-protocol.js'
 import { releaseScratch } from '../sys/memory.js'
 import { FarWorker, type FarStream } from './far-worker.js'
@@ -10,7 +11,7 @@ const port = parentPort!
 
 async function createHandlers({ backend }: WorkerSetup): Promise<Handlers | undefined> {
   if (backend.kind !== 'emulated') return undefined
-  const module = await import(backend.module) as HandlersModule
+  const module = await loadModule<HandlersModule>(backend.module)
   return await module.createHandlers(backend.data, { windowFd: -1 })
 }
 

@@ -10,6 +10,9 @@ import {
 } from '../../sys/fanotify.js'
 import { close } from '../../sys/io.js'
 
+/** URL of the thread that reads the descriptor. */
+export const WATCH_THREAD = new URL('./watch-thread.js', import.meta.url).href
+
 /** Events that change what names there are in a directory. */
 export const ENTRY_EVENTS = FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO
 /** Events that change data. A store to a mapping is only heard of when the file is closed. */
