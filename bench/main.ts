@@ -81,7 +81,7 @@ async function growth(peers: RunningPeer[], fixture: Fixture, options: Options, 
 
 async function costs(peers: RunningPeer[], fixture: Fixture): Promise<NonNullable<Results['costs']>> {
   const all: NonNullable<Results['costs']> = {}
-  for (const running of peers.filter(({ peer }) => peer.ours && !peer.rows && !peer.id.endsWith('-low-latency'))) {
+  for (const running of peers.filter(({ peer }) => peer.ours && !peer.rows && !peer.id.endsWith('-no-low-latency'))) {
     try {
       all[running.peer.id] = await measureCosts(running, fixture)
       say(`costs of ${running.peer.id}: ${JSON.stringify(all[running.peer.id])}`)

@@ -51,8 +51,8 @@ export interface Verdict {
   title: string
   limit: string
   is: Figure
-  /** The same peer with low_latency. */
-  lowLatency?: Figure | undefined
+  /** The same peer with no_low_latency. */
+  noLowLatency?: Figure | undefined
 }
 
 const title = (id: string): string => peers.find(peer => peer.id === id)!.title
@@ -68,7 +68,7 @@ function verdict(row: RowResult, peer: string, against: string, limit: number): 
   const is = figure(row, peer, against, limit)
   return is && {
     title: `${row.title}: ${title(peer)} / ${title(against)}`, limit: `${row.kind === 'time' ? '≤' : '≥'} ${Number(limit.toFixed(2))}`,
-    is, lowLatency: figure(row, `${peer}-low-latency`, against, limit),
+    is, noLowLatency: figure(row, `${peer}-no-low-latency`, against, limit),
   }
 }
 

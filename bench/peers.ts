@@ -59,7 +59,7 @@ export const peers: Peer[] = [
   ...bridgePeers('', '', []),
   { ...emulatedPeer('-direct', ', direct', ['-o', 'direct']), rows: ['seqread', 'seqwrite', 'mmap'] },
   { ...emulatedPeer('-queues2', ', queues=2', ['-o', 'queues=2']), rows: ['pread8', 'statfs8'] },
-  ...bridgePeers('-low-latency', ', low_latency', ['-o', 'low_latency']),
+  ...bridgePeers('-no-low-latency', ', no_low_latency', ['-o', 'no_low_latency']),
   ...bridgePeers('-sleeping', ', poll=off', ['-o', 'poll=off']).map(optional),
 ]
 

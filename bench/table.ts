@@ -57,6 +57,6 @@ ${cpu}
 ${costs}
 Marks, each a ratio of two columns in this run, or a cost. What is missed is bold.
 
-${table(['', 'to be', 'is', 'with low_latency'], judge(results).map(({ title, limit, is, lowLatency }) => [title, limit, judged(is), judged(lowLatency)]))}
+${table(['', 'to be', 'is', 'with no_low_latency'], judge(results).map(({ title, limit, is, noLowLatency }) => [title, limit, judged(is), judged(noLowLatency)]))}
 `
 }

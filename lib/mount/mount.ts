@@ -17,6 +17,7 @@ import { watchIdle } from './idle.js'
 import { Mount, type UnmountOptions } from './live-mount.js'
 import type { MountStatus } from './mount-status.js'
 import { type MountStats, readStats } from './mount-stats.js'
+import { keepsCpusAwake } from './low-latency.js'
 import { readMounts } from './mountinfo.js'
 import { prepareMountpoint, refuseInsideSource } from './mountpoint.js'
 import { letsOthersIn, pollMicroseconds, mountTimeoutMs, type MountOptions } from './options.js'
@@ -255,7 +256,7 @@ export async function mountUnder(request: MountRequest | ServedMountRequest, sup
     readAhead: readAhead(options.readahead, parsed.kind === 'remote'),
     // what another host answers takes longer than any poll, and ssh needs the processor meanwhile
     pollUs: pollMicroseconds(options.poll ?? (parsed.kind === 'remote' ? 'off' : 'auto')),
-    lowLatency: options.lowLatency ?? false,
+    lowLatency: options.lowLatency ?? (parsed.kind !== 'remote' && keepsCpusAwake()),
     timeoutMs: mountTimeoutMs(options.mountTimeout),
     requestLimitMs: options.timeout === undefined ? undefined : options.timeout * 1000,
     reach: waits ? async ({ socket = replaced.socket, virtiofsd = replaced.virtiofsd }, signal) => await probeDevice(lastSource(parsed, live.tag, { socket }), { ...deviceOptions, ...virtiofsd !== undefined && { virtiofsd } }, undefined, signal) : undefined,

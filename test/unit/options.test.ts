@@ -26,7 +26,7 @@ t.test('every option of the table, by an example of it', async t => {
     relay_command: ['relay_command=sudo vb', 'relayCommand', 'sudo vb'], queues: ['queues=4', 'queues', 4],
     queue_size: ['queue_size=1024', 'queueSize', 1024], poll: ['poll=50', 'poll', 50], cache: ['cache=never', 'cache', 'never'],
     readahead: ['readahead=64K', 'readahead', 65536],
-    low_latency: ['low_latency', 'lowLatency', true],
+    low_latency: ['low_latency', 'lowLatency', true], no_low_latency: ['no_low_latency', 'lowLatency', false],
     writeback: ['writeback', 'writeback', true], xattr: ['xattr', 'xattr', true], posix_acl: ['posix_acl', 'posixAcl', true],
     xattrmap: ['xattrmap=:map::user.virtiofs.:', 'xattrmap', ':map::user.virtiofs.:'],
     translate_uid: ['translate_uid=map:0:100000:65536', 'translateUid', ['map:0:100000:65536']], translate_gid: ['translate_gid=forbid-guest:0:1', 'translateGid', ['forbid-guest:0:1']],

@@ -1,0 +1,27 @@
+/** Where idle CPUs are kept awake while polls find work, although nobody asked for it. */
+import { accessSync, constants, readFileSync } from 'node:fs'
+import { cpus } from 'node:os'
+
+const DEVICE = '/dev/cpu_dma_latency'
+/** All idle CPUs of the machine spin meanwhile, so they must be few. */
+const MOST_CPUS = 4
+
+/**
+ * In a virtual machine, where waking a CPU means leaving the guest twice and costs several small
+ * requests (native-notes/performance.md); the guest's own remedy, haltpoll, keeps CPUs awake in the
+ * same way. On real hardware it gains little.
+ */
+export function keepsCpusAwake(machine = { cpus: cpus().length, flags: cpuFlags() }): boolean {
+  if (machine.cpus > MOST_CPUS || !machine.flags.includes('hypervisor')) return false
+  try {
+    accessSync(DEVICE, constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Of the first CPU, where the architecture has such a line. */
+function cpuFlags(): string[] {
+  return /^flags\s*: (.*)$/m.exec(readFileSync('/proc/cpuinfo', 'latin1'))?.[1]!.split(' ') ?? []
+}
