@@ -1,14 +1,10 @@
 /** Making the kernel forget the names of a mount, which nothing timed may overlap. */
 import { cpuSecondsOf } from './cpu.js'
-import { dropNames } from './load-sys.js'
+import { dropNames, sleep } from './load-sys.js'
 import type { Task } from './load-task.js'
 
 const QUIET_MS = 50
 const SETTLE_MS = 10_000
-
-function sleep(ms: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
-}
 
 /**
  * Every name of the mount has to be looked up again afterwards, and its server holds nothing for

@@ -63,6 +63,11 @@ export function cString(path: string): number {
   return cStrings([path])[0]!
 }
 
+/** Blocks the thread. */
+export function sleep(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+}
+
 /** Drops the clean cached pages of a file from the page cache of its mount. */
 export function dropFilePages(fd: number): void {
   const POSIX_FADV_DONTNEED = 4
