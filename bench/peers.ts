@@ -9,7 +9,7 @@ import { Server, sleep } from './processes.js'
 
 /** dist/bench is two below the root of the repository. */
 const repository = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
-const bridge = [process.execPath, join(repository, 'dist/bin/virtiofs-bridge.js')]
+const bridge = [process.execPath, join(repository, 'dist/command/virtiofs-bridge.js')]
 const START_MS = 10_000
 const END_MS = 5000
 

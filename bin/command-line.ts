@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import yargs, { type Argv } from 'yargs'
 import { UsageError } from '../lib/errors.js'
 import { optionTable } from '../lib/mount/options.js'
+import { ExitCode } from './exit-codes.js'
 import { type Command, commandForm, commandTable } from './command-table.js'
 
 /** Columns of a terminal that are used. */
@@ -41,8 +42,9 @@ function usageOf(name: string | undefined): string {
   return `usage: virtiofs-bridge ${(name === command.name ? form : form.slice(command.name.length + 1)).replace(/<([^>]*)>/g, (_, word: string) => word.toUpperCase()).replace(/\[([^\]]*)\]/g, (_, word: string) => `[${word.toUpperCase()}]`)}`
 }
 
-/** Parses the arguments and runs the command that they name; sets `process.exitCode`. @throws what it throws */
-export async function runCommandLine(args: string[]): Promise<void> {
+/** Parses the arguments and runs the command that they name. @returns its exit code @throws what it throws */
+export async function runCommandLine(args: string[]): Promise<number> {
+  let exitCode: number = ExitCode.OK
   const parser = yargs(args)
     .scriptName('virtiofs-bridge')
     .parserConfiguration({ 'parse-numbers': false, 'parse-positional-numbers': false, 'boolean-negation': false })
@@ -50,7 +52,7 @@ export async function runCommandLine(args: string[]): Promise<void> {
   for (const command of commandTable) {
     const form = commandForm(command)
     parser.command(command.isDefault ? [form, form.replace(command.name, '$0')] : form, command.describe, parser => declare(parser, command), async args => {
-      process.exitCode = await command.run(args as never)
+      exitCode = await command.run(args as never)
     })
   }
   await parser
@@ -68,4 +70,5 @@ export async function runCommandLine(args: string[]): Promise<void> {
       throw new UsageError(`${what.startsWith('Not enough non-option') ? usageOf(args[0]) : what} (try --help)`)
     })
     .parseAsync()
+  return exitCode
 }

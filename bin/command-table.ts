@@ -7,7 +7,6 @@ import type { InferredOptionTypes, Options, PositionalOptions } from 'yargs'
 import { UsageError } from '../lib/errors.js'
 import { parseMountOptions } from '../lib/mount/options.js'
 import { HELPER_DIRECTORY } from './helper-arguments.js'
-import { runMount } from './run-mount.js'
 
 export interface Command {
   name: string
@@ -50,7 +49,7 @@ export const commandTable: readonly Command[] = [
     details: 'Returns when the mount is usable, and leaves a process behind that serves it; with -f it stays until the mount ends. A source or a mount point that has the name of a command is written ./NAME.',
     positionals: { source, mountpoint: { type: 'string', demandOption: true, describe: 'an existing directory' } },
     options: { o: mountOptions, f: { alias: 'foreground', type: 'boolean', default: false, describe: 'stay in the foreground' } },
-    run: async args => await runMount({ source: args.source, mountpoint: args.mountpoint, options: parseMountOptions(args.o) }, args.f),
+    run: async args => await (await import('./run-mount.js')).runMount({ source: args.source, mountpoint: args.mountpoint, options: args.o }, args.f),
   }),
   define({
     name: 'umount', ofMounts: true, describe: 'unmount a mount point or a tag, and wait until the session has ended',

@@ -1,30 +1,50 @@
 /**
- * Running in the background: the command starts a detached child with the parsed request, and exits
+ * Running in the background: the command starts a detached child with what was asked for, and exits
  * when the child says that the mount is usable, or with the child's exit code and message.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { PeerGoneError } from '../lib/errors.js'
-import { givenFd, takeGivenFd } from '../lib/mount/given-fd.js'
-import type { MountRequest } from '../lib/mount/mount.js'
 import { ExitCode } from './exit-codes.js'
-import { clearProgress } from './progress.js'
+import type { MountArguments } from './plain-mount.js'
+import { clearProgress, withProgress } from './progress.js'
 
 const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP']
 
+/** The child's first message. */
+export interface DaemonSetup {
+  asked: MountArguments
+  /** What NODE_EXTRA_CA_CERTS is to be for programs that it starts. */
+  certificates: string | undefined
+}
+
 /** @returns the exit code of the command @throws when there can be no such process, or it dies */
-export async function startDaemon(request: MountRequest): Promise<number> {
-  const given = givenFd(request.mountpoint)
-  // it goes to the child as the first descriptor that is free there, and to nobody else
+export async function startDaemon(asked: MountArguments): Promise<number> {
+  return await withProgress(`mounting ${asked.source}`, start(asked))
+}
+
+/** The descriptor that the mount point names, for the child alone. */
+async function takeGiven(mountpoint: string): Promise<number | undefined> {
+  if (!mountpoint.startsWith('/dev/fd/')) return undefined
+  const { givenFd, takeGivenFd } = await import('../lib/mount/given-fd.js')
+  const given = givenFd(mountpoint)
   if (given !== undefined) takeGivenFd(given)
+  return given
+}
+
+async function start(asked: MountArguments): Promise<number> {
+  const given = await takeGiven(asked.mountpoint)
+  // with the variable, Node would read all certificates of the system before it does anything else
+  const { NODE_EXTRA_CA_CERTS: certificates, ...env } = process.env
   const script = fileURLToPath(new URL('./daemon-child.js', import.meta.url))
-  const child = spawn(process.execPath, [...process.execArgv, script, request.source, request.mountpoint], {
-    detached: true, stdio: ['ignore', 'ignore', 'pipe', 'ipc', ...given === undefined ? [] : [given]],
+  const child = spawn(process.execPath, [...process.execArgv, script, asked.source, asked.mountpoint], {
+    // what was given goes to the child as the first descriptor that is free there
+    detached: true, env, stdio: ['ignore', 'ignore', 'pipe', 'ipc', ...given === undefined ? [] : [given]],
   })
   // without descriptors or processes there is no channel either
   if (child.pid === undefined) throw (await once(child, 'error'))[0]
-  child.send(given === undefined ? request : { ...request, mountpoint: '/dev/fd/4' } satisfies MountRequest)
+  child.send({ asked: given === undefined ? asked : { ...asked, mountpoint: '/dev/fd/4' }, certificates } satisfies DaemonSetup)
   // what goes wrong before the mount is usable is the command's to tell
   child.stderr!.on('data', chunk => {
     clearProgress()

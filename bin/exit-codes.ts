@@ -1,5 +1,5 @@
 /** Exit codes of mount(8). */
-import { PeerGoneError, ProtocolError, SyscallError, UsageError } from '../lib/errors.js'
+import { errorLine, PeerGoneError, ProtocolError, SyscallError, UsageError } from '../lib/errors.js'
 import { TagInUseError } from '../lib/driver/tag-registry.js'
 
 export const ExitCode = { OK: 0, USAGE: 1, SYSTEM: 2, BUG: 4, INTERRUPTED: 8, FAILURE: 32 } as const
@@ -26,4 +26,10 @@ export function exitCodeOf(error: unknown): number {
   }
   if (error instanceof PeerGoneError || error instanceof ProtocolError || error instanceof TagInUseError) return ExitCode.FAILURE
   return ExitCode.BUG
+}
+
+/** Tells what was thrown, in one line. @returns the exit code for it */
+export function endBy(error: unknown): number {
+  console.error(`virtiofs-bridge: ${errorLine(error)}`)
+  return exitCodeOf(error)
 }

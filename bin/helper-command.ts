@@ -35,13 +35,12 @@ export async function helperCommand(args: string[]): Promise<number> {
   if (source === undefined || mountpoint === undefined || more.length > 0) throw new UsageError('usage: mount.virtiofs-bridge SOURCE DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]')
   if (values.type !== undefined && !/^(fuse\.)?virtiofs-bridge$/.test(values.type)) throw new UsageError(`type ${values.type} is not fuse.virtiofs-bridge`)
   if (values.namespace !== undefined) return await inNamespace(values.namespace, args)
-  const options = parseMountOptions(values.options, { sloppy: values.sloppy })
   if (values.verbose) console.log(`virtiofs-bridge: ${values.fake ? 'would mount' : 'mounting'} ${source} on ${mountpoint}${values.options.length > 0 ? ` (${values.options.join(',')})` : ''}`)
   if (values.fake) {
-    parseSource(source, options)
+    parseSource(source, parseMountOptions(values.options, { sloppy: values.sloppy }))
     return ExitCode.OK
   }
-  return await runMount({ source, mountpoint, options }, false)
+  return await runMount({ source, mountpoint, options: values.options, sloppy: values.sloppy }, false)
 }
 
 /** The same in another mount namespace, where this program and Node have to be visible. */

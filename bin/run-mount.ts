@@ -1,46 +1,38 @@
 /** A mount, in the foreground or as a daemon. */
-import { parseArgs } from 'node:util'
+import { openLog } from '../lib/mount/log.js'
 import type { MountRequest } from '../lib/mount/mount.js'
 import { parseMountOptions } from '../lib/mount/options.js'
 import { ExitCode } from './exit-codes.js'
-import { withProgress } from './progress.js'
+import { mountCommand, terminal } from './mount-command.js'
+import type { MountArguments } from './plain-mount.js'
 
 /** @returns the exit code @throws what the mount throws */
-export async function runMount(request: MountRequest, foreground: boolean): Promise<number> {
-  const { source, mountpoint, options = {} } = request
-  // a word and not a path: the tag of a live mount, perhaps
-  if (!source.includes('/') && !/^(unix|exec|ssh):/.test(source) && options.socket === undefined) {
-    const { findShared, shareMount } = await import('../lib/mount/share.js')
-    const live = await findShared(source, options)
-    if (live) {
-      await shareMount(live, mountpoint, options)
-      return ExitCode.OK
-    }
-  }
-  if (!foreground) return await withProgress(`mounting ${source}`, (await import('./daemon.js')).startDaemon(request))
-  const { mountCommand, terminal } = await import('./mount-command.js')
-  const log = options.log === undefined ? terminal : (await import('../lib/mount/log.js')).openLog(options.log)
-  if (options.supervise) return await (await import('./supervise-command.js')).superviseCommand(request, () => {}, log, false)
-  return await mountCommand(request, () => {}, log)
+export async function runMount(asked: MountArguments, foreground: boolean): Promise<number> {
+  if (!foreground) return await (await import('./daemon.js')).startDaemon(asked)
+  const { source, mountpoint, options, sloppy = false } = asked
+  return await serveMount({ source, mountpoint, options: parseMountOptions(options, { sloppy }) }, () => {}, false)
 }
 
 /**
- * The most common command line, `SOURCE MOUNTPOINT [-o OPTIONS] [-f]`, without the parser for all the
- * others, whose loading costs more than Node's own start (native-notes/performance.md).
+ * Mounts, and serves until the mount ends; or gives a live mount another mount point.
  *
- * @returns undefined when it is anything else, right or wrong
+ * @param usable called once the mount is
+ * @param background whether that lets go of the terminal
+ * @returns the exit code @throws what the mount throws
  */
-export function parsePlainMount(args: string[]): { request: MountRequest, foreground: boolean } | undefined {
-  let parsed
-  try {
-    parsed = parseArgs({ args, allowPositionals: true, options: { o: { type: 'string', short: 'o', multiple: true }, foreground: { type: 'boolean', short: 'f' } } })
-  } catch {
-    return undefined
-  }
-  const [source, mountpoint, ...more] = parsed.positionals
-  if (source === undefined || mountpoint === undefined || more.length > 0 || COMMANDS.has(source)) return undefined
-  return { request: { source, mountpoint, options: parseMountOptions(parsed.values.o ?? []) }, foreground: parsed.values.foreground ?? false }
+export async function serveMount(request: MountRequest, usable: () => void, background: boolean): Promise<number> {
+  if (await shareLive(request)) return ExitCode.OK
+  const { options = {} } = request
+  const log = background || options.log !== undefined ? openLog(options.log) : terminal
+  if (options.supervise) return await (await import('./supervise-command.js')).superviseCommand(request, usable, log, background)
+  return await mountCommand(request, usable, log)
 }
 
-/** The names of the table of commands, which is not loaded for this. A source of such a name is written ./NAME. */
-const COMMANDS = new Set(['mount', 'umount', 'status', 'stats', 'replace', 'trace', 'probe', 'relay', 'doctor', 'install', 'uninstall', 'completion', 'help'])
+/** A source that is a word and not a path is the tag of a live mount, perhaps. @returns whether it was */
+async function shareLive({ source, mountpoint, options = {} }: MountRequest): Promise<boolean> {
+  if (source.includes('/') || /^(unix|exec|ssh):/.test(source) || options.socket !== undefined) return false
+  const { findShared, shareMount } = await import('../lib/mount/share.js')
+  const live = await findShared(source, options)
+  if (live) await shareMount(live, mountpoint, options)
+  return live !== undefined
+}

@@ -10,7 +10,7 @@ import { close } from '../lib/sys/io.js'
 import { closeOnExec } from '../lib/sys/mount.js'
 import { sendmsg } from '../lib/sys/socket.js'
 import { detach } from './detach.js'
-import { exitCodeOf } from './exit-codes.js'
+import { endBy } from './exit-codes.js'
 import { mountCommand, terminal } from './mount-command.js'
 
 let over = false
@@ -63,7 +63,6 @@ try {
     await say({ type: 'failed', reason: errorLine(error) })
     process.kill(process.pid, 'SIGKILL')
   }
-  console.error(`virtiofs-bridge: ${errorLine(error)}`)
-  process.exitCode = exitCodeOf(error)
+  process.exitCode = endBy(error)
 }
 if (process.connected) process.disconnect()

@@ -1,19 +1,10 @@
 /** The main thread's end of one queue worker: its thread, its wake-up eventfd, its messages. */
 import { EventEmitter } from 'node:events'
-import { Worker } from 'node:worker_threads'
 import { errorLine, PeerGoneError } from '../errors.js'
 import { tellAtExit } from '../sys/at-exit.js'
 import { close, createEventfd, signalEventfd } from '../sys/io.js'
-import { threadArguments } from '../sys/thread-options.js'
+import { type QueueThread, startQueueThread } from './queue-thread.js'
 import type { WorkerCommand, WorkerEvent, WorkerSetup } from './worker-protocol.js'
-
-/** What a handle needs of its thread; a test has one that it steps itself. */
-export type QueueThread = Pick<Worker, 'postMessage'> & EventEmitter
-
-/** Starts the thread of a queue. */
-function startThread(index: number): QueueThread {
-  return new Worker(new URL('./worker-main.js', import.meta.url), { execArgv: threadArguments(), name: `virtiofs-queue${index}` })
-}
 
 export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
   readonly wakeFd: number
@@ -27,7 +18,7 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
   #ending = false
 
   /** Starts the thread, which loads its modules meanwhile: that takes longer than anything else in a mount. */
-  constructor(index: number, newThread: (index: number) => QueueThread = startThread) {
+  constructor(index: number, newThread: (index: number) => QueueThread = startQueueThread) {
     super()
     // before the thread, which nobody would end
     this.wakeFd = createEventfd()

@@ -38,7 +38,7 @@ export XDG_RUNTIME_DIR=$scratch/run
 mkdir -m 700 "$scratch/run" "$scratch/shared" "$scratch/mnt"
 
 root=$PWD
-virtiofs-bridge() { node "$root/dist/bin/virtiofs-bridge.js" "$@"; }
+virtiofs-bridge() { node "$root/dist/command/virtiofs-bridge.js" "$@"; }
 # Runs a command line, and shows it with its output; names are relative to the scratch directory.
 show() {
   echo "  \$ ${1//$scratch\//}"

@@ -14,7 +14,7 @@ export const PEERS: readonly Peer[] = ['emulated', 'virtiofsd-rust', 'virtiofsd-
 export const BACKENDS = ['virtiofsd-rust', 'virtiofsd-c'] as const
 
 /** The command, as its users start it. */
-export const BRIDGE: readonly string[] = [process.execPath, fileURLToPath(new URL('../../bin/virtiofs-bridge.js', import.meta.url))]
+export const BRIDGE: readonly string[] = [process.execPath, fileURLToPath(new URL('../../command/virtiofs-bridge.js', import.meta.url))]
 
 /** Where peers.sh puts a program. */
 export function peerPath(name: string): string {

@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { findMount, FS_TYPE } from '../../lib/mount/mountinfo.js'
 
-const COMMAND = fileURLToPath(new URL('../../bin/virtiofs-bridge.js', import.meta.url))
+const COMMAND = fileURLToPath(new URL('../../command/virtiofs-bridge.js', import.meta.url))
 const START_MS = 15_000
 const END_MS = 10_000
 

@@ -4,7 +4,7 @@
  */
 import { EventEmitter } from 'node:events'
 import { QueueWorker } from '../../lib/driver/queue-worker.js'
-import type { QueueThread } from '../../lib/driver/worker-handle.js'
+import type { QueueThread } from '../../lib/driver/queue-thread.js'
 import type { WorkerCommand, WorkerEvent, WorkerSetup } from '../../lib/driver/worker-protocol.js'
 
 type State = 'loading' | 'running' | 'drowsy' | 'asleep' | 'ended'

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { exitCodeHelp, ExitCode } from '../../bin/exit-codes.js'
 import { commandTable } from '../../bin/command-table.js'
-import { parsePlainMount } from '../../bin/run-mount.js'
+import { plainMount } from '../../bin/plain-mount.js'
 import { mountFlags, optionTable } from '../../lib/mount/options.js'
 import { BRIDGE, noProgram } from '../support/peers.js'
 import { run, runToEnd } from '../support/program.js'
@@ -54,7 +54,7 @@ t.test('--help has everything', async t => {
     const help = pages[i]!
     t.ok(help.includes(words(command.describe)) && help.includes(words(command.details)), `${command.name}: what is to be said`)
     for (const option of spelled(command.options)) t.ok(help.includes(option), `${command.name} ${option}`)
-    t.equal(parsePlainMount([command.name, '/mnt']), undefined, `${command.name} is no source`)
+    t.equal(plainMount([command.name, '/mnt']), undefined, `${command.name} is no source`)
   }
   for (const { name, help } of optionTable) t.ok(top.includes(` ${name}`) && top.includes(words(help.replace('see below', 'see virtiofs-bridge(1)'))), name)
 })

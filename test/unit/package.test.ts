@@ -44,7 +44,7 @@ t.test('npm pack', async t => {
 
   t.strictSame(contents.sort(), [
     'CHANGELOG.md', 'LICENSE', 'README.md', 'docs/output.md', 'package.json', manifest.man[0], ...sources('examples'), ...sources('native-notes', '.md'),
-    ...compiled('bin', '.js'), ...compiled('examples', '.js'), ...compiled('lib', '.js'), ...compiled('lib', '.d.ts'),
+    ...readdirSync(join(ROOT, 'dist/command')).map(name => `dist/command/${name}`), ...compiled('examples', '.js'), ...compiled('lib', '.js'), ...compiled('lib', '.d.ts'),
   ].sort(), 'everything that it should have, and nothing else')
   t.match(readFileSync(join(ROOT, 'LICENSE'), 'utf8'), /^MIT License/)
   t.match(manifest, { license: 'MIT', engines: { node: '>=20' } })
