@@ -2,13 +2,12 @@
 import { once } from 'node:events'
 import { startQueueThreadEarly } from '../lib/driver/queue-thread.js'
 import { parseMountOptions } from '../lib/mount/options.js'
-import type { DaemonSetup } from './daemon.js'
+import { restoreEnvironment } from '../lib/sys/node-environment.js'
 import { endBy } from './exit-codes.js'
+import type { MountArguments } from './plain-mount.js'
 
-async function serve({ asked, certificates }: DaemonSetup): Promise<number> {
-  if (certificates !== undefined) process.env['NODE_EXTRA_CA_CERTS'] = certificates
-  const { source, mountpoint } = asked
-  const options = parseMountOptions(asked.options, { sloppy: asked.sloppy ?? false })
+async function serve({ source, mountpoint, options: lists, sloppy = false }: MountArguments): Promise<number> {
+  const options = parseMountOptions(lists, { sloppy })
   if (!options.supervise && options.via !== 'fuse-native') startQueueThreadEarly()
   // what follows is loaded while the thread starts
   const { serveMount } = await import('./run-mount.js')
@@ -19,6 +18,7 @@ async function serve({ asked, certificates }: DaemonSetup): Promise<number> {
   }, true)
 }
 
-const [setup] = await once(process, 'message') as [DaemonSetup]
-process.exitCode = await serve(setup).catch(endBy)
+restoreEnvironment()
+const [asked] = await once(process, 'message') as [MountArguments]
+process.exitCode = await serve(asked).catch(endBy)
 if (process.connected) process.disconnect()

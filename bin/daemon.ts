@@ -6,18 +6,12 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { PeerGoneError } from '../lib/errors.js'
+import { startEnvironment } from '../lib/sys/node-environment.js'
 import { ExitCode } from './exit-codes.js'
 import type { MountArguments } from './plain-mount.js'
 import { clearProgress, withProgress } from './progress.js'
 
 const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP']
-
-/** The child's first message. */
-export interface DaemonSetup {
-  asked: MountArguments
-  /** What NODE_EXTRA_CA_CERTS is to be for programs that it starts. */
-  certificates: string | undefined
-}
 
 /** @returns the exit code of the command @throws when there can be no such process, or it dies */
 export async function startDaemon(asked: MountArguments): Promise<number> {
@@ -35,16 +29,14 @@ async function takeGiven(mountpoint: string): Promise<number | undefined> {
 
 async function start(asked: MountArguments): Promise<number> {
   const given = await takeGiven(asked.mountpoint)
-  // with the variable, Node would read all certificates of the system before it does anything else
-  const { NODE_EXTRA_CA_CERTS: certificates, ...env } = process.env
   const script = fileURLToPath(new URL('./daemon-child.js', import.meta.url))
   const child = spawn(process.execPath, [...process.execArgv, script, asked.source, asked.mountpoint], {
     // what was given goes to the child as the first descriptor that is free there
-    detached: true, env, stdio: ['ignore', 'ignore', 'pipe', 'ipc', ...given === undefined ? [] : [given]],
+    detached: true, env: startEnvironment(), stdio: ['ignore', 'ignore', 'pipe', 'ipc', ...given === undefined ? [] : [given]],
   })
   // without descriptors or processes there is no channel either
   if (child.pid === undefined) throw (await once(child, 'error'))[0]
-  child.send({ asked: given === undefined ? asked : { ...asked, mountpoint: '/dev/fd/4' }, certificates } satisfies DaemonSetup)
+  child.send(given === undefined ? asked : { ...asked, mountpoint: '/dev/fd/4' } satisfies MountArguments)
   // what goes wrong before the mount is usable is the command's to tell
   child.stderr!.on('data', chunk => {
     clearProgress()

@@ -22,6 +22,7 @@ import type { MountFacts } from '../mount/supervision.js'
 import { adoptOrphans, endChildren } from '../sys/children.js'
 import { close } from '../sys/io.js'
 import { createGrowingMemfd } from '../sys/memory.js'
+import { startEnvironment } from '../sys/node-environment.js'
 import { recvmsg, socketpair } from '../sys/socket.js'
 import { removeSockets } from './control-dir.js'
 import { RestartPolicy } from './restart-policy.js'
@@ -125,7 +126,7 @@ export class Supervisor {
     this.#reason = ''
     const child = this.#child = spawn(process.execPath, [...process.execArgv, this.#options.server], {
       // a session of its own: a signal of the terminal comes by the supervisor, once
-      detached: true, stdio: ['ignore', 'inherit', 'inherit', 'ipc', this.#stateFd, ...held ? [held.fuseFd, held.tagFd] : [theirs]],
+      detached: true, env: startEnvironment(), stdio: ['ignore', 'inherit', 'inherit', 'ipc', this.#stateFd, ...held ? [held.fuseFd, held.tagFd] : [theirs]],
     })
     try {
       const exit = new Promise<{ code: number | null, signal: NodeJS.Signals | null }>(resolve => {
