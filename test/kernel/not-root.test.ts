@@ -1,5 +1,5 @@
 /** Mounts without root: by fusermount3, in a user namespace, on a descriptor that the parent has mounted. */
-import { chmodSync, chownSync, closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -110,6 +110,16 @@ t.test('in a user namespace of its own', { skip: skip || noProgram('unshare') },
     const ran = await namespace.try([...nobody, 'unshare', '--user', '--map-root-user', '--mount', 'sh', '-c', script, 'sh', ...BRIDGE, source, mountpoint])
     t.match(ran, { exit: { code: 0 }, stdout: 'not root\n0\nunmounted\n', stderr: NO_HANDLES })
     t.equal(statSync(join(source, 'b')).uid, NOBODY, 'root of the namespace is the user outside')
+  })
+})
+
+t.test('in a user namespace, a group that it does not have', { skip: skip || noProgram('unshare') }, async t => {
+  await withPlace(t, async ({ namespace, source, mountpoint, nobody }) => {
+    const script = `"$@" && { mkdir ${mountpoint}/b; true >${mountpoint}/c; cat ${mountpoint}/a; ${BRIDGE.join(' ')} umount ${mountpoint}; }`
+    const mount = [...BRIDGE, source, mountpoint, '-o', 'translate_gid=guest:0:4000:1']
+    const ran = await namespace.try([...nobody, 'unshare', '--user', '--map-root-user', '--mount', 'sh', '-c', script, 'sh', ...mount])
+    t.match(ran, { exit: { code: 0 }, stdout: 'not root\n', stderr: /b.*: Operation not permitted\n(.|\n)*c: Operation not permitted/ })
+    t.strictSame(readdirSync(source), ['a'], 'nothing was made with another group')
   })
 })
 

@@ -82,17 +82,23 @@ export class Caller {
       }
     }
     this.#switched = true
-    if (gid !== this.#ownGid) setfsgid(gid)
-    if (uid !== this.#ownUid) {
-      setfsuid(uid)
-      // they fail silently, for ids without a mapping in a user namespace
-      if (getfsuid() !== uid || getfsgid() !== gid) {
-        this.leave()
-        return -errno.EPERM
-      }
-      if (!groupsSent) this.#capabilities.raise(CAP_DAC_OVERRIDE)
+    if (!this.#take(uid, gid)) {
+      this.leave()
+      return -errno.EPERM
     }
+    if (uid !== this.#ownUid && !groupsSent) this.#capabilities.raise(CAP_DAC_OVERRIDE)
     return 0
+  }
+
+  /** @returns whether both took effect: ids without a mapping in a user namespace fail silently */
+  #take(uid: number, gid: number): boolean {
+    if (gid !== this.#ownGid) {
+      setfsgid(gid)
+      if (getfsgid() !== gid) return false
+    }
+    if (uid === this.#ownUid) return true
+    setfsuid(uid)
+    return getfsuid() === uid
   }
 
   #takeGroups(request: DeviceRequest): number {
