@@ -10,7 +10,7 @@ import { PeerGoneError, ProtocolError } from '../errors.js'
 import { FUSE_INIT_FLAGS, FuseInHeader, FuseOutHeader, type InitFlag } from '../fuse/abi.js'
 import { buildInitRequest, decodeInitAnswer, explainInitRefusal, initFlagWords, type InitAnswer } from '../fuse/init.js'
 import { Op, replyFixedBytes } from '../fuse/opcodes.js'
-import { close, drainEventfd, pollAsync, POLLIN, signalEventfd } from '../sys/io.js'
+import { close, drainEventfd, pollAsync, POLLIN, POLLRDHUP, signalEventfd } from '../sys/io.js'
 import { createMemfd, mapShared, unmap, viewRegion } from '../sys/memory.js'
 import { DriverRing, writeDescriptor } from '../virtio/driver-ring.js'
 import { VIRTQ_DESC_F_WRITE } from '../virtio/split-ring.js'
@@ -97,6 +97,6 @@ async function kickAndWait(backend: WorkerBackend, ring: DriverRing, name: strin
     if (left <= 0) throw new PeerGoneError(`the device did not answer ${name} within ${timeoutMs / 1000} s`, 'ETIMEDOUT')
     await pollAsync(backend.callFd, POLLIN, Math.min(left, 100))
     drainEventfd(backend.callFd)
-    if (await pollAsync(backend.socketFd, 0x2000, 0) !== 0 && !ring.hasUsed()) throw new PeerGoneError(`${failure() || 'the backend closed its socket'} before it answered ${name}`)
+    if (await pollAsync(backend.socketFd, POLLRDHUP, 0) > 0 && !ring.hasUsed()) throw new PeerGoneError(`${failure() || 'the backend closed its socket'} before it answered ${name}`)
   }
 }

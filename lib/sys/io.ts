@@ -58,19 +58,21 @@ export const POLLRDHUP = 0x2000
  * Waits, without blocking the event loop, until a descriptor is ready or the time is over.
  * @param events POLLIN, POLLOUT …
  * @param timeoutMs milliseconds; 0 asks without waiting
- * @returns the events that happened, 0 after the timeout, or −errno
+ * @returns the events that happened, 0 after the timeout, or −errno, never −EINTR: the wait goes on after a signal
  */
 export async function pollAsync(fd: number, events: number, timeoutMs: number): Promise<number> {
   const pollfd = Buffer.alloc(8)
   pollfd.writeInt32LE(fd, 0)
   pollfd.writeInt16LE(events, 4)
-  const n = await c_pollAsync(pollfd as never, 1, timeoutMs)
+  const deadline = performance.now() + timeoutMs
+  let n = await c_pollAsync(pollfd as never, 1, timeoutMs)
+  while (n === -errno.EINTR) n = await c_pollAsync(pollfd as never, 1, Math.max(0, Math.ceil(deadline - performance.now())))
   return n > 0 ? pollfd.readInt16LE(6) : n
 }
 
 let pollScratch: Region | undefined
 
-/** `pollAsync` for a thread that has nothing else to do. */
+/** `pollAsync` for a thread that has nothing else to do. It ends at a signal, with −EINTR. */
 export function poll(fd: number, events: number, timeoutMs: number): number {
   pollScratch ??= scratch(8)
   pollScratch.view.setInt32(0, fd, true)

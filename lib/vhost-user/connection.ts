@@ -243,7 +243,7 @@ export class VhostUserConnection {
     const leftMs = Math.ceil(deadline - performance.now())
     const ready = leftMs > 0 ? await pollAsync(this.fd, events, leftMs) : 0
     if (ready === 0) throw this.#break(late())
-    if (ready < 0 && ready !== -errno.EINTR) throw this.#break(new SyscallError('poll', -ready))
+    if (ready < 0) throw this.#break(new SyscallError('poll', -ready))
   }
 
   #flooded(request: number): ProtocolError {

@@ -96,5 +96,5 @@ async function ready(frontend: VhostUserFrontend, fd: number, events: number, de
   const leftMs = Math.ceil(deadline - performance.now())
   const n = leftMs > 0 ? await pollAsync(fd, events, leftMs) : 0
   if (n === 0) throw new PeerGoneError(`${frontend.connection.peer}: the transfer of the device's state did not end in time`, 'ETIMEDOUT')
-  if (n < 0 && n !== -errno.EINTR) throw new SyscallError('poll', -n)
+  if (n < 0) throw new SyscallError('poll', -n)
 }
