@@ -421,8 +421,8 @@ export class FuseClient {
     return all
   }
 
-  setxattr(nodeid: bigint, name: Name, value: Buffer, flags = 0): number {
-    return this.call(Op.SETXATTR, nodeid, Buffer.concat([this.#u32s(value.length, flags, 0, 0), names(name), value])).error
+  setxattr(nodeid: bigint, name: Name, value: Buffer, flags = 0, setxattrFlags = 0): number {
+    return this.call(Op.SETXATTR, nodeid, Buffer.concat([this.#u32s(value.length, flags, setxattrFlags, 0), names(name), value])).error
   }
 
   getxattr(nodeid: bigint, name: Name, size = 4096): { error: number, value: Buffer } {

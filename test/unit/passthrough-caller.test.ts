@@ -4,11 +4,12 @@ import { chmodSync, chownSync, mkdirSync, statSync, writeFileSync, lstatSync } f
 import { join } from 'node:path'
 import t from 'tap'
 import { errno } from '../../lib/errors.js'
-import { FATTR_GID, FATTR_KILL_SUIDGID, FATTR_SIZE, FATTR_UID, FUSE_EXT_GROUPS, FUSE_INIT_FLAGS, FUSE_OPEN_KILL_SUIDGID, FUSE_WRITE_KILL_SUIDGID } from '../../lib/fuse/abi.js'
+import { FATTR_GID, FATTR_KILL_SUIDGID, FATTR_SIZE, FATTR_UID, FUSE_EXT_GROUPS, FUSE_INIT_FLAGS, FUSE_OPEN_KILL_SUIDGID, FUSE_SETXATTR_ACL_KILL_SGID, FUSE_WRITE_KILL_SUIDGID } from '../../lib/fuse/abi.js'
 import { getfsgid, getfsuid, getgroups } from '../../lib/sys/credentials.js'
 import { O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY } from '../../lib/sys/file.js'
 import { scratch } from '../../lib/sys/memory.js'
 import { serve } from '../support/passthrough-fixture.js'
+import { ACL_ACCESS, encodeAcl } from '../support/posix-xattrs.js'
 
 const ROOT = 1n
 /** A process with these ids and one supplementary group. */
@@ -201,6 +202,19 @@ t.test('as the caller', { skip: process.getuid!() !== 0 && 'needs root' }, async
     t.equal(changed(1002, 0x7fff_fff0), 0, 'a process that is not there')
     for (const { end } of [member, stranger, other]) await end()
     t.equal(changed(1002, member.pid), 0, 'one that has ended')
+  })
+
+  t.test('the sgid bit, where an ACL costs it', async t => {
+    const { root, client: acl } = serve(t, { posixAcl: true })
+    const file = join(root, 'acl')
+    writeFileSync(file, '')
+    chmodSync(file, 0o2770)
+    const { nodeid } = acl.lookup(ROOT, 'acl')
+    const set = (value: Buffer): number => acl.setxattr(nodeid, ACL_ACCESS, value, 0, FUSE_SETXATTR_ACL_KILL_SGID)
+    t.equal(set(encodeAcl(['u:1:r--'])), -errno.EINVAL)
+    t.equal(lstatSync(file).mode & 0o7777, 0o2770, 'an ACL that was refused costs nothing')
+    t.equal(set(encodeAcl(['u::rwx', 'u:1:r--', 'g::r--', 'm::r-x', 'o::---'])), 0)
+    t.equal(lstatSync(file).mode & 0o7777, 0o750, 'it is gone, and what the ACL makes of the mode stays')
   })
 
   t.test('umask', async t => {

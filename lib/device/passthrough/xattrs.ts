@@ -62,20 +62,22 @@ export function setXattr(volume: Volume, request: DeviceRequest): number {
   if (size > request.argsBytes - request.extensionBytes - valueAt) return -errno.EINVAL
   const index = pinPath(volume, request.nodeid)
   if (index < 0) return index
-  let failed = 0
-  if ((extra & FUSE_SETXATTR_ACL_KILL_SGID) !== 0 && volume.path.equals(ACL_ACCESS)) {
-    failed = volume.statFd(volume.fd(index))
-    if (failed === 0) failed = fchmodat(volume.procFd, volume.procPath.digits, volume.stat.mode & 0o7777 & ~S_ISGID)
-  }
-  const admitted = failed < 0 || volume.space === undefined ? failed : volume.space.admit(size)
-  if (admitted >= 0) {
+  let failed = volume.space === undefined ? 0 : volume.space.admit(size)
+  if (failed >= 0) {
+    const admitted = failed
     failed = setxattr(volume.procPath.address, volume.path.address, request.argsAddress + valueAt, size, flags)
     volume.space?.settle(index, volume.fd(index), admitted)
-  } else {
-    failed = admitted
+    if (failed === 0 && (extra & FUSE_SETXATTR_ACL_KILL_SGID) !== 0 && volume.path.equals(ACL_ACCESS)) failed = clearSgid(volume, index)
   }
   volume.inodes.unpin(index)
   return failed
+}
+
+/** After an ACL was set, which has changed the mode as well; `procPath` leads to the inode. @returns 0 or −errno */
+function clearSgid(volume: Volume, index: number): number {
+  const failed = volume.statFd(volume.fd(index))
+  if (failed < 0 || (volume.stat.mode & S_ISGID) === 0) return failed
+  return fchmodat(volume.procFd, volume.procPath.digits, volume.stat.mode & 0o7777 & ~S_ISGID)
 }
 
 /** The reply of GETXATTR and LISTXATTR: the size alone when none was asked for, or the bytes that are there already. */
