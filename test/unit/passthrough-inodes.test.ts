@@ -2,14 +2,15 @@ import { linkSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, sta
 import { join } from 'node:path'
 import t from 'tap'
 import { errno } from '../../lib/errors.js'
-import { Rec } from '../../lib/device/passthrough/inode-record.js'
+import { Rec, ROOT_INDEX } from '../../lib/device/passthrough/inode-record.js'
 import { InodeTable } from '../../lib/device/passthrough/inode-table.js'
 import { Head, RECORD_WORDS } from '../../lib/device/passthrough/layout.js'
 import { defaultOptions } from '../../lib/device/passthrough/options.js'
 import { openPassthrough, type PassthroughShared } from '../../lib/device/passthrough/shared.js'
 import { AT_FDCWD, O_RDONLY, O_RDWR, statxPath } from '../../lib/sys/file.js'
 import { St, StatBuffer, STAT_MASK } from '../../lib/device/passthrough/stat-buffer.js'
-import { viewRegion } from '../../lib/sys/memory.js'
+import { Volume } from '../../lib/device/passthrough/volume.js'
+import { scratch, viewRegion } from '../../lib/sys/memory.js'
 import { openDescriptors, serve } from '../support/passthrough-fixture.js'
 
 const ROOT = 1n
@@ -269,6 +270,59 @@ for (const fileHandles of [true, false]) {
     t.ok(openDescriptors() <= before)
   })
 }
+
+const orders: Record<string, (volumes: [Volume, Volume], remove: () => void) => void> = {
+  'the one that fails ends last': ([one, other], remove) => {
+    remove()
+    other.removal.end(true)
+    one.removal.end(false)
+  },
+  'the one that fails ends first': ([one, other], remove) => {
+    one.removal.end(false)
+    remove()
+    other.removal.end(true)
+  },
+  'the host removes it, both fail': ([one, other], remove) => {
+    remove()
+    one.removal.end(false)
+    other.removal.end(false)
+  },
+}
+
+for (const [order, play] of Object.entries(orders)) {
+  t.test(`a last name that two workers remove at once: ${order}`, async t => {
+    const { root, client: c, shared } = serve(t, { limits: { cachedDescriptors: 16 } })
+    const { words } = tableOf(shared)
+    writeFileSync(join(root, 'f'), 'twelve bytes')
+    const { nodeid } = c.lookup(ROOT, 'f')
+    const name = scratch(2)
+    name.bytes[0] = 0x66
+    const volumes: [Volume, Volume] = [new Volume(shared), new Volume(shared)]
+    for (const volume of volumes) volume.removal.begin(volume.fd(ROOT_INDEX), name.address)
+    t.equal(words[Head.KEPT_FDS], 2)
+    play(volumes, () => unlinkSync(join(root, 'f')))
+    volumes[0].cache.shrink()
+    const { error, attr } = c.getattr(nodeid)
+    t.equal(error, 0, 'its descriptor is still open')
+    t.match(attr, { nlink: 0, size: 12n })
+    c.forgetAll()
+    t.equal(words[Head.KEPT_FDS], 1)
+    t.equal(words[Head.PATH_FDS], 1)
+  })
+}
+
+t.test('a last name that cannot be removed: its descriptor may be closed early again', async t => {
+  const { root, client: c, shared } = serve(t, { limits: { cachedDescriptors: 16 } })
+  const { words } = tableOf(shared)
+  mkdirSync(join(root, 'd/e'), { recursive: true })
+  const { nodeid } = c.lookup(ROOT, 'd')
+  t.equal(c.rmdir(ROOT, 'd'), -errno.ENOTEMPTY)
+  t.equal(words[Head.KEPT_FDS], 1)
+  t.equal(words[Head.PATH_FDS], 2)
+  new Volume(shared).cache.shrink()
+  t.equal(words[Head.PATH_FDS], 1)
+  t.equal(c.getattr(nodeid).error, 0)
+})
 
 t.test('names too long to be remembered, without file handles', async t => {
   const { root, client: c, shared } = serve(t, { limits: { cachedDescriptors: 16, fileHandles: false } })
