@@ -13,7 +13,7 @@ import { SessionMemory } from '../driver/session-memory.js'
 import { RequestTrace, TraceFile, traceWanted } from '../driver/request-trace.js'
 import type { Transport } from '../driver/transport.js'
 import type { WorkerBackend } from '../driver/worker-protocol.js'
-import { ThreadsStuckError } from '../device/threads-stuck.js'
+import { StuckThreads } from '../device/threads-stuck.js'
 import { QueueThread } from '../device/queue-thread.js'
 import { errorLine, PeerGoneError } from '../errors.js'
 import { FuseInHeader, FuseInitOut, FUSE_KERNEL_VERSION, type InitFlag } from '../fuse/abi.js'
@@ -76,7 +76,6 @@ export class Session extends EventEmitter<Events> {
   readonly #resources = new Disposer()
   readonly #trace: TraceFile | undefined
   #initialised = false
-  #memory: SessionMemory | undefined
   #closing: Promise<void> | undefined
   #hangup: HangupWatch | undefined
   #thread: QueueThread | undefined
@@ -155,7 +154,7 @@ export class Session extends EventEmitter<Events> {
     this.event('probe', { tag: info.tag, request_queues: info.requestQueues })
     this.event('negotiation', { features: info.featureNames, protocol_features: info.protocolFeatureNames })
     const { lengthBytes } = this.#plan
-    const memory = this.#memory = new SessionMemory(lengthBytes)
+    const memory = new SessionMemory(lengthBytes)
     const { memfd, address } = memory
     resources.push('memory', () => memory.free())
     const wakeFd = createEventfd()
@@ -277,16 +276,26 @@ export class Session extends EventEmitter<Events> {
   }
 
   async #free(): Promise<void> {
+    const stuck = new StuckThreads()
+    const failed = (error: unknown): void => {
+      this.event('kill_sb.stop_rings', { error: errorLine(error) })
+      stuck.note(error)
+    }
     await this.#hangup?.close()
+    // the thread of the device stops before its pool: it hands requests over
+    await this.#thread?.end().catch(failed)
     try {
-      // the thread of the device stops before its pool: it hands requests over
-      await this.#thread?.end()
       if (this.#started) await this.transport.stop(this.gone !== '')
       if (this.gone === '') this.event('kill_sb.stop_rings')
     } catch (error) {
-      this.event('kill_sb.stop_rings', { error: errorLine(error) })
-      if (error instanceof ThreadsStuckError) this.#memory!.inUse = error.ended
+      failed(error)
     }
+    // what a thread that hangs may use is freed when it has ended after all
+    if (stuck.ended) void stuck.ended.then(() => this.#dispose())
+    else await this.#dispose()
+  }
+
+  async #dispose(): Promise<void> {
     this.event('freed')
     await this.#resources.dispose()
   }

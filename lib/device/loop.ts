@@ -53,11 +53,13 @@ export class Loop {
     this.#closing = true
     Atomics.store(new Int32Array(this.#setup.state), POOL_ENDS, 1)
     signalEventfd(this.wakeFd)
-    await threadsEnd(this.#ended, END_TIMEOUT_MS).catch(async () => {
-      void this.#thread.terminate()
-      await threadsEnd(this.#ended, TERMINATE_TIMEOUT_MS)
+    const freed = this.#ended.then(() => {
+      close(this.wakeFd)
+      close(this.#loopFd)
     })
-    close(this.wakeFd)
-    close(this.#loopFd)
+    await threadsEnd([this.#thread], freed, END_TIMEOUT_MS).catch(async () => {
+      void this.#thread.terminate()
+      await threadsEnd([this.#thread], freed, TERMINATE_TIMEOUT_MS)
+    })
   }
 }

@@ -43,6 +43,7 @@ export class Notifications {
   readonly kickFd = createEventfd()
   readonly callFd = createEventfd()
   readonly #stopFd = createEventfd()
+  readonly #worker: Worker
   readonly #ended: Promise<unknown>
   readonly #ready: Promise<void>
 
@@ -54,7 +55,7 @@ export class Notifications {
     const workerData: NotificationThreadSetup = {
       data: source.data, memoryAddress, memoryBytes, layout, features, kickFd: this.kickFd, callFd: this.callFd, stopFd: this.#stopFd,
     }
-    const worker = new Worker(new URL(source.thread), { workerData, execArgv: threadArguments(), name: 'virtiofs-watch' })
+    const worker = this.#worker = new Worker(new URL(source.thread), { workerData, execArgv: threadArguments(), name: 'virtiofs-watch' })
     this.#ended = once(worker, 'exit').catch(() => {})
     void this.#ended.then(tellAtExit(() => signalEventfd(this.#stopFd)))
     this.#ready = new Promise<void>((resolve, reject) => {
@@ -74,7 +75,8 @@ export class Notifications {
   /** Ends the thread. @throws ThreadsStuckError when it hangs in a system call */
   async stop(): Promise<void> {
     signalEventfd(this.#stopFd)
-    await threadsEnd(this.#ended, END_TIMEOUT_MS)
-    for (const fd of [this.kickFd, this.callFd, this.#stopFd]) close(fd)
+    await threadsEnd([this.#worker], this.#ended.then(() => {
+      for (const fd of [this.kickFd, this.callFd, this.#stopFd]) close(fd)
+    }), END_TIMEOUT_MS)
   }
 }

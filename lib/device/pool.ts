@@ -86,6 +86,6 @@ export class Pool {
   async close(): Promise<void> {
     Atomics.store(new Int32Array(this.#setup.state), POOL_ENDS, 1)
     new SharedQueue(this.#setup.jobs).wake(POOL_MOST_THREADS)
-    await threadsEnd(Promise.all(this.#exits), END_TIMEOUT_MS)
+    await threadsEnd(this.#threads, Promise.all(this.#exits), END_TIMEOUT_MS)
   }
 }

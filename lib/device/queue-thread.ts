@@ -103,7 +103,6 @@ export class QueueThread extends EventEmitter<Events> {
   async end(): Promise<void> {
     this.#ends = true
     this.#tellToEnd()
-    await threadsEnd(this.#exit, END_TIMEOUT_MS)
-    close(this.kickFd)
+    await threadsEnd([this.#worker], this.#exit.then(() => close(this.kickFd)), END_TIMEOUT_MS)
   }
 }

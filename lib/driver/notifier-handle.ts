@@ -1,6 +1,7 @@
 /** The main thread's end of the notifier: its thread, its eventfd, its messages. */
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
+import { threadsEnd } from '../device/threads-stuck.js'
 import { errorLine } from '../errors.js'
 import { tellAtExit } from '../sys/at-exit.js'
 import { close, createEventfd, signalEventfd } from '../sys/io.js'
@@ -14,8 +15,7 @@ const END_TIMEOUT_MS = 5000
 export class NotifierHandle {
   readonly #wakeFd = createEventfd()
   readonly #worker: Worker
-  /** Resolves when the thread is no more. */
-  readonly ended: Promise<boolean>
+  readonly #ended: Promise<void>
   readonly #ready: Promise<void>
   /** What became of all notifications, once it is stopped or has ended. */
   readonly #counts: Promise<NotificationCounts | undefined>
@@ -43,12 +43,11 @@ export class NotifierHandle {
       })
     })
     this.#ready.catch(() => {})
-    this.ended = once(worker, 'exit').then(() => {
+    this.#ended = once(worker, 'exit').then(() => {
       this.#alive = false
       stopped(undefined)
-      return true
-    }, () => true)
-    void this.ended.then(tellAtExit(() => this.#send({ type: 'exit' })))
+    }, () => {})
+    void this.#ended.then(tellAtExit(() => this.#send({ type: 'exit' })))
     worker.postMessage({ ...setup, wakeFd: this.#wakeFd } satisfies NotifierSetup)
   }
 
@@ -69,14 +68,9 @@ export class NotifierHandle {
     return await this.#counts
   }
 
-  /** Ends the thread. @returns false when it hangs in the kernel: it may still use the memory */
-  async end(): Promise<boolean> {
+  /** Ends the thread. @throws ThreadsStuckError when it hangs in the kernel */
+  async end(): Promise<void> {
     if (this.#alive) this.#send({ type: 'exit' })
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<boolean>(resolve => { timer = setTimeout(() => resolve(false), END_TIMEOUT_MS) })
-    const ended = await Promise.race([this.ended, late])
-    clearTimeout(timer)
-    if (ended) close(this.#wakeFd)
-    return ended
+    await threadsEnd([this.#worker], this.#ended.then(() => close(this.#wakeFd)), END_TIMEOUT_MS)
   }
 }

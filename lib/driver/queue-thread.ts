@@ -7,7 +7,7 @@ import { Worker } from 'node:worker_threads'
 import { threadArguments } from '../sys/thread-options.js'
 
 /** What a handle needs of its thread; a test has one that it steps itself. */
-export type QueueThread = Pick<Worker, 'postMessage'> & EventEmitter
+export type QueueThread = Pick<Worker, 'postMessage' | 'unref'> & EventEmitter
 
 /** Waits for whoever asks for a thread first; it does not keep the process alive. */
 let early: Worker | undefined

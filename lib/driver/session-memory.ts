@@ -6,8 +6,6 @@ export class SessionMemory {
   readonly memfd: number
   readonly address: number
   readonly #lengthBytes: number
-  /** Resolves when threads that hang in a system call, which may write to it, have ended. */
-  inUse: Promise<unknown> | undefined
 
   /** @throws SyscallError */
   constructor(lengthBytes: number) {
@@ -21,12 +19,10 @@ export class SessionMemory {
     }
   }
 
-  /** Unmaps, at once or when nobody can use it any more. */
+  /** Unmaps: no thread may use it any more. */
   free(): void {
-    const unmapped = (): void => unmap(this.address, this.#lengthBytes)
     try {
-      if (this.inUse) void this.inUse.then(unmapped)
-      else unmapped()
+      unmap(this.address, this.#lengthBytes)
     } finally {
       close(this.memfd)
     }

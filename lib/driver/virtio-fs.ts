@@ -8,7 +8,7 @@
  */
 import { EventEmitter, once } from 'node:events'
 import createDebug from 'debug'
-import { ThreadsStuckError } from '../device/threads-stuck.js'
+import { StuckThreads } from '../device/threads-stuck.js'
 import { errno, errorLine, PeerGoneError } from '../errors.js'
 import { explainInitRefusal, type InitAnswer, type InitPolicy } from '../fuse/init.js'
 import { openCpuLatency } from '../sys/cpu-latency.js'
@@ -61,7 +61,7 @@ interface Events {
   crashed: []
   /** What is watched has come. */
   observed: [observed: Observed]
-  /** Everything is freed. */
+  /** Everything is freed, but for what threads that hang may use. */
   ended: []
 }
 
@@ -75,6 +75,8 @@ export class VirtioFs extends EventEmitter<Events> {
   /** The device's answer to INIT, once it came. */
   init: InitAnswer | undefined
   gone = ''
+  /** Where threads hang in a system call at the end: resolves when they have ended after all. They may use the descriptors of the mount until then. */
+  stuck: Promise<void> | undefined
 
   readonly #options: VirtioFsOptions
   readonly #plan: MemoryPlan
@@ -129,7 +131,7 @@ export class VirtioFs extends EventEmitter<Events> {
       fs = new VirtioFs(transport, options, newWorker)
     } catch (error) {
       await transport.close()
-      await worker.end()
+      await worker.end().catch(() => {})
       throw error
     }
     fs.#workers.push(worker)
@@ -268,11 +270,7 @@ export class VirtioFs extends EventEmitter<Events> {
 
   #startNotifier(mounted: number): void {
     const fuseFd = cloneFuse(mounted)
-    this.#resources.push('notifier', async () => {
-      // a thread that hangs in a write to it may still use both
-      if (await this.#notifier?.end() === false) this.#memory!.inUse = this.#notifier!.ended
-      else close(fuseFd)
-    })
+    this.#resources.push('notifier', () => { close(fuseFd) })
     this.#notifier = new NotifierHandle({
       ...this.transport.notificationFds!, fuseFd, memoryAddress: this.#memory!.address, plan: this.#plan, features: this.transport.info.features,
     }, reason => this.remove(reason))
@@ -469,8 +467,12 @@ export class VirtioFs extends EventEmitter<Events> {
     return within(this, this.#options.timeoutMs, what, promise)
   }
 
-  /** Stops the rings, ends the threads, frees memory and descriptors: set-up in reverse. */
+  /**
+   * Stops the rings, ends the threads, frees memory and descriptors: set-up in reverse. What a thread
+   * that hangs in a system call may use is freed when it has ended after all.
+   */
   async #free(): Promise<void> {
+    const stuck = new StuckThreads()
     const workers = this.#workers
     this.#workers = []
     if (this.#started) {
@@ -479,14 +481,32 @@ export class VirtioFs extends EventEmitter<Events> {
         if (this.gone === '') this.event('kill_sb.stop_rings')
       } catch (error) {
         this.event('kill_sb.stop_rings', { error: errorLine(error) })
-        if (error instanceof ThreadsStuckError) this.#memory!.inUse = error.ended
+        stuck.note(error)
       }
     }
     this.#started = false
-    for (const worker of workers) await worker.end()
+    await Promise.all([...workers, ...this.#notifier ? [this.#notifier] : []].map(thread => thread.end().catch(error => {
+      this.event('kill_sb.stop_threads', { error: errorLine(error) })
+      stuck.note(error)
+    })))
+    this.stuck = stuck.ended?.then(() => this.#dispose())
+    if (!this.stuck) await this.#dispose()
+    this.emit('ended')
+  }
+
+  async #dispose(): Promise<void> {
     this.event('freed')
     await this.#resources.dispose()
-    this.emit('ended')
+  }
+
+  /**
+   * The kernel has ended the connection, of which a thread is to tell. When none does in time, as when
+   * each hangs in a system call, the end begins without it.
+   */
+  expectUnmounted(): void {
+    if (this.#unmounted) return
+    const timer = setTimeout(() => this.abandon(), this.#options.timeoutMs)
+    this.once('unmounted', () => clearTimeout(timer))
   }
 
   /** Resolves when the file system is unmounted. */

@@ -1,10 +1,14 @@
 /** The main thread's end of one queue worker: its thread, its wake-up eventfd, its messages. */
 import { EventEmitter } from 'node:events'
+import { threadsEnd } from '../device/threads-stuck.js'
 import { errorLine, PeerGoneError } from '../errors.js'
 import { tellAtExit } from '../sys/at-exit.js'
 import { close, createEventfd, signalEventfd } from '../sys/io.js'
 import { type QueueThread, startQueueThread } from './queue-thread.js'
 import type { WorkerCommand, WorkerEvent, WorkerSetup } from './worker-protocol.js'
+
+/** How long a thread may take to end what it does, in milliseconds. */
+const END_TIMEOUT_MS = 5000
 
 export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
   readonly wakeFd: number
@@ -73,12 +77,11 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
     return await Promise.race([next, this.#failed.catch(() => { throw new PeerGoneError('a queue worker has failed') })])
   }
 
-  /** Ends the thread and frees its eventfd. */
+  /** Ends the thread and frees its eventfd. @throws ThreadsStuckError when it hangs in a system call of the device */
   async end(): Promise<void> {
     this.#ending = true
     // not terminate(): a thread that is loading its modules would leave their descriptors open
     this.send({ type: 'exit' })
-    await this.#ended
-    close(this.wakeFd)
+    await threadsEnd([this.#thread], this.#ended.then(() => close(this.wakeFd)), END_TIMEOUT_MS)
   }
 }

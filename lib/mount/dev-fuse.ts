@@ -37,6 +37,8 @@ export interface HostMount {
   readonly connection: number
   /** Whether it is mounted anywhere. */
   readonly mounted: boolean
+  /** Whether its superblock is still there: also of one that was detached and is in use. */
+  readonly alive: boolean
   /** Unmounts it, wherever it is mounted. @param lazy detach now, end when the last user is gone @returns 0 or −errno */
   unmount(lazy?: boolean): Promise<number>
   /** Aborts the connection: every caller gets an error, also one that a signal cannot reach. */
@@ -88,16 +90,16 @@ export class KernelMount implements HostMount {
   }
 
   get mounted(): boolean {
-    return this.connection < 0 ? this.#alive : this.#places().length > 0
+    return this.connection < 0 ? this.alive : this.#places().length > 0
   }
 
-  /** Whether its superblock is still there: if not, the number of the connection may be somebody else's by now. */
-  get #alive(): boolean {
+  /** If not, the number of the connection may be somebody else's by now. */
+  get alive(): boolean {
     return this.fuseFds.length > 0 && isConnectionMounted(this.fuseFds[0]!)
   }
 
   async unmount(lazy = false): Promise<number> {
-    if (this.connection < 0) return this.#alive ? -errno.EPERM : 0
+    if (this.connection < 0) return this.alive ? -errno.EPERM : 0
     for (const { mountpoint } of this.#places()) {
       const error = await unmountPath(mountpoint, lazy ? MNT_DETACH : 0, this.#root)
       if (error < 0) return error
@@ -107,13 +109,13 @@ export class KernelMount implements HostMount {
 
   /** Every place where this session is mounted, the latest first. */
   #places(): MountEntry[] {
-    if (!this.#alive) return []
+    if (!this.alive) return []
     return readMounts().filter(entry => entry.type.startsWith('fuse') && entry.minor === this.connection).reverse()
   }
 
   /** Works without fusectl too, as long as the mount is not detached. */
   abort(): void {
-    if (this.#alive) abortConnection(this.connection, this.mountpoint)
+    if (this.alive) abortConnection(this.connection, this.mountpoint)
   }
 
   close(): void {

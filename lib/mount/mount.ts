@@ -149,16 +149,18 @@ export class KernelSideMount extends Mount {
     await this.#fs.killSb()
     // an aborted mount is still there, and would answer ENOTCONN for ever
     if (this.#kernel.mounted) await this.#kernel.unmount(true)
-    this.#kernel.close()
+    if (this.#fs.stuck) this.emit('trouble', 'a thread of the device hangs in a system call on the shared directory')
+    closeAfter(this.#fs, this.#kernel)
   }
 
   async unmount(options: UnmountOptions = {}): Promise<void> {
     if (this.#kernel.mounted) {
-      if (options.abort) this.#kernel.abort()
+      if (options.abort) this.abort()
       let error = await this.#kernel.unmount()
       if (error === -errno.EBUSY && (options.lazy || options.abort)) error = await this.#kernel.unmount(true)
       if (error < 0) throw unmountError(this.mountpoint, error)
     }
+    if (!this.#kernel.alive) this.#fs.expectUnmounted()
     await this.closed
   }
 
@@ -170,12 +172,19 @@ export class KernelSideMount extends Mount {
 
   abort(): void {
     this.#kernel.abort()
+    this.#fs.expectUnmounted()
   }
 
   async abandon(): Promise<void> {
     this.#fs.abandon()
     await this.closed
   }
+}
+
+/** Closes the descriptors of a mount once no thread uses them. */
+function closeAfter(fs: VirtioFs, kernel: HostMount): void {
+  if (fs.stuck) void fs.stuck.then(() => kernel.close())
+  else kernel.close()
 }
 
 function checkRights(options: MountOptions, given: GivenMount | undefined): { allowOther: boolean, defaultPermissions: boolean } {
@@ -244,7 +253,7 @@ export async function mountUnder(request: MountRequest | ServedMountRequest, sup
   const worker = new WorkerHandle(0)
   const claimed = inherited ? inheritDevice(parsed, deviceOptions, inherited, waits) : claimDevice(parsed, deviceOptions, faults)
   const { transport, live } = await claimed.catch(async error => {
-    await worker.end()
+    await worker.end().catch(() => {})
     throw error
   })
   let { replaced = {} } = inherited ?? {}
@@ -361,7 +370,7 @@ export async function mountDevice({ source, backend, transport, live, worker, ne
     if (supervision?.inherited) throw error
     await kernel.unmount(true)
     await fs.killSb()
-    kernel.close()
+    closeAfter(fs, kernel)
     throw error
   }
 }

@@ -165,7 +165,7 @@ export class RelayTransport implements Transport {
     this.#endedBadly ||= gone
     if (!this.#thread) return
     this.#tellToEnd()
-    await threadsEnd(this.#exited, END_TIMEOUT_MS)
+    await threadsEnd([this.#thread], this.#exited, END_TIMEOUT_MS)
     this.#thread = undefined
   }
 

@@ -105,6 +105,10 @@ export class SteppedKernel implements HostMount {
     return 0
   }
 
+  get alive(): boolean {
+    return !this.dead
+  }
+
   /** How umount2 is called on the thread pool: the test says when it returns. */
   pending: (() => void)[] = []
 

@@ -36,6 +36,8 @@ export class SteppedThread extends EventEmitter implements QueueThread {
     this.#inbox.push(message)
   }
 
+  unref(): void {}
+
   /** The next step throws, as an unforeseen error would; or there is none, as after process.exit() in the thread. */
   trouble(what: 'fails' | 'vanishes'): void {
     this.#trouble = what
