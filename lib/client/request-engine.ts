@@ -24,7 +24,7 @@ import type { HiprioQueue } from '../driver/hiprio-queue.js'
 import { MAX_WRITE, REQUEST_HEAD_BYTES, Slot, type WorkerPlan } from '../driver/memory-plan.js'
 import { isSound, writeChain } from '../driver/request-chain.js'
 import type { RequestTrace } from '../driver/request-trace.js'
-import { NO_BUFFER, SlotTable } from '../driver/slot-table.js'
+import { NO_BUFFER, OWN_UNIQUE_HIGH, SlotTable } from '../driver/slot-table.js'
 import { PAGE_SIZE, type Region } from '../sys/memory.js'
 import { DriverRing, type RingFeatures } from '../virtio/driver-ring.js'
 import { EngineRequest, RequestList, RequestState, type Decode, type Reference, type ReplyPlace } from './engine-request.js'
@@ -63,7 +63,7 @@ export interface SendOptions {
 /** Room for the longest arguments: two names of PATH_MAX, and their structure. */
 const STAGING_BYTES = 16384
 /** Below the ranges of the driver's own requests (HiprioQueue, RequestQueue). */
-const UNIQUE_END = [0, 0x20000000] as const
+const UNIQUE_END = [0, OWN_UNIQUE_HIGH] as const
 
 type Status = 'new' | 'ready' | 'refused' | 'gone'
 

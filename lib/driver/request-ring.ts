@@ -15,13 +15,10 @@ import { RequestDeadline } from './request-deadline.js'
 import type { RequestTrace } from './request-trace.js'
 import type { RingRoom } from './ring-room.js'
 import { SlotFifo } from './slot-fifo.js'
-import { NO_BUFFER, SlotTable, Waiter } from './slot-table.js'
+import { NO_BUFFER, OWN_UNIQUE_HIGH, SlotTable, Waiter } from './slot-table.js'
 
 /** Further attempts to tell the kernel of a failure: nobody else will. */
 const FAIL_ATTEMPTS = 10
-
-/** Uniques of the driver's own requests: a range that the kernel, which counts from 2, does not reach. */
-const OWN_UNIQUE_HIGH = 0x20000000
 
 export class RequestRing {
   ring: DriverRing

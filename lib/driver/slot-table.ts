@@ -16,6 +16,12 @@ export const Waiter = {
   DRIVER: 2,
 } as const
 
+/**
+ * Upper half of the uniques of requests that the driver made itself: everybody else's stay below it,
+ * the kernel's, which count from 2, and a client's.
+ */
+export const OWN_UNIQUE_HIGH = 0x20000000
+
 export class SlotTable {
   // of each slot, valid while it is taken
   readonly opcode: Uint32Array

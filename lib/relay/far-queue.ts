@@ -20,7 +20,7 @@ import type { HiprioQueue } from '../driver/hiprio-queue.js'
 import { MAX_WRITE, Slot, type WorkerPlan } from '../driver/memory-plan.js'
 import { isSound, writeChain } from '../driver/request-chain.js'
 import type { RequestTrace } from '../driver/request-trace.js'
-import { NO_BUFFER, SlotTable, Waiter } from '../driver/slot-table.js'
+import { NO_BUFFER, OWN_UNIQUE_HIGH, SlotTable, Waiter } from '../driver/slot-table.js'
 import { PAGE_SIZE, type Region } from '../sys/memory.js'
 import { DriverRing, type RingFeatures } from '../virtio/driver-ring.js'
 import { WANTS_NOTE } from './attribute-notes.js'
@@ -35,9 +35,6 @@ export interface FarEvents {
   /** Our own DESTROY came back. */
   destroyed(): void
 }
-
-/** Uniques of the driver's own requests: the near end stays below. */
-const OWN_UNIQUE_HIGH = 0x20000000
 
 export class FarQueue {
   readonly ring: DriverRing
