@@ -5,7 +5,7 @@
 import { accessSync, chmodSync, constants, lstatSync, readFileSync, renameSync, rmSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { errorLine, UsageError } from '../lib/errors.js'
+import { systemReason, UsageError } from '../lib/errors.js'
 import { ExitCode } from './exit-codes.js'
 import { HELPER_COMMAND, HELPER_DIRECTORY } from './helper-arguments.js'
 
@@ -41,7 +41,7 @@ function checkWritable(directory: string): void {
     accessSync(directory, constants.W_OK)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    throw new UsageError(code === 'ENOENT' ? `${directory} does not exist` : `cannot write to ${directory}: ${errorLine(error)}`, code === 'EACCES' ? 'EPERM' : code ?? 'EIO')
+    throw new UsageError(code === 'ENOENT' ? `${directory} does not exist` : `cannot write to ${directory}: ${systemReason(error)}`, code === 'EACCES' ? 'EPERM' : code ?? 'EIO')
   }
 }
 

@@ -3,7 +3,7 @@
  * number.
  */
 import { constants } from 'node:os'
-import { getSystemErrorName } from 'node:util'
+import { getSystemErrorMap, getSystemErrorName } from 'node:util'
 
 /** Linux errno numbers by name. */
 export const errno = constants.errno
@@ -68,6 +68,13 @@ export class UsageError extends Error {
     this.name = 'UsageError'
     this.code = code
   }
+}
+
+/** Why a system call of Node failed, without the call: `no such file or directory (ENOENT)`. */
+export function systemReason(error: unknown): string {
+  const { errno: number, code } = error as NodeJS.ErrnoException
+  const text = number === undefined ? undefined : getSystemErrorMap().get(number)?.[1]
+  return text === undefined || code === undefined ? errorLine(error) : `${text} (${code})`
 }
 
 /** Anything that was thrown, as one line. */

@@ -3,13 +3,14 @@
  * DEBUG=virtiofs:fuse, latencies by opcode, and records to who watches. The queue calls it only
  * while somebody wants one of them. Payload never appears in it.
  */
-import { closeSync, openSync, writeSync } from 'node:fs'
+import { closeSync, writeSync } from 'node:fs'
 import { isMainThread } from 'node:worker_threads'
 import createDebug from 'debug'
 import { errnoName, errorLine } from '../errors.js'
 import { FuseInHeader } from '../fuse/abi.js'
 import { uniqueAt } from '../fuse/id-fields.js'
 import { opcodeName, opcodeRow } from '../fuse/opcodes.js'
+import { openToAppend } from '../sys/append-file.js'
 import { LatencyRecorder } from './latencies.js'
 import { Slot } from './memory-plan.js'
 import type { Observation, Observed } from './observation.js'
@@ -31,10 +32,10 @@ export class TraceFile {
   #cut = false
   #told = false
 
-  /** @throws NodeJS.ErrnoException when the file cannot be opened */
+  /** @throws UsageError when the file cannot be opened */
   constructor(path: string) {
     this.#path = path
-    this.#fd = openSync(path, 'a', 0o600)
+    this.#fd = openToAppend(path, 'trace_json')
   }
 
   write(record: object): void {

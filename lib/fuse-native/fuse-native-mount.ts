@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { errno, PeerGoneError, UsageError } from '../errors.js'
 import type { InitAnswer } from '../fuse/init.js'
 import { Counter, type CounterName, sumCounter } from '../driver/counters.js'
+import { absoluteOptions, absoluteSource } from '../mount/absolute.js'
 import { unmountError, unmountPath } from '../mount/dev-fuse.js'
 import { MNT_DETACH } from '../mount/flags.js'
 import { Mount, type UnmountOptions } from '../mount/live-mount.js'
@@ -13,7 +14,7 @@ import type { MountStatus } from '../mount/mount-status.js'
 import { type MountStats, readStats } from '../mount/mount-stats.js'
 import { readMounts, type MountEntry } from '../mount/mountinfo.js'
 import { prepareMountpoint, refuseInsideSource } from '../mount/mountpoint.js'
-import { mountTimeoutMs, type MountOptions } from '../mount/options.js'
+import { mountTimeoutMs } from '../mount/options.js'
 import { backendName, parseSource } from '../mount/source.js'
 import { close } from '../sys/io.js'
 import { createMemfd } from '../sys/memory.js'
@@ -265,12 +266,13 @@ export async function mountByFuseNative({ source, mountpoint, options = {}, faul
   if (faults) throw new UsageError('faults are not possible with via=fuse-native: its device is in another process')
   if (mountpoint.startsWith('/dev/fd/')) throw new UsageError('a mount point /dev/fd/N is not possible with via=fuse-native: libfuse mounts itself')
   checkOptions(options)
-  const asked: MountOptions = { ...options }
+  const asked = absoluteOptions(options)
   delete asked.via
   const parsed = parseSource(source, typeof source === 'string' || source.tag === undefined ? asked : { tag: source.tag, ...asked })
+  const from = typeof source === 'string' ? absoluteSource(source, asked) : source
+  const name = typeof from === 'string' ? from : from.name
   const target = await prepareMountpoint(mountpoint)
   refuseInsideSource(target.path, parsed, asked)
-  const name = typeof source === 'string' ? source : source.name
   const origin = { source: name, mountpoint: target.path, backend: backendName(parsed, asked) }
-  return await FuseNativeMount.mount(origin, { kind: 'mount', source, mountpoint: target.path, options: asked, libfuse: libfuseOptions(name, asked) })
+  return await FuseNativeMount.mount(origin, { kind: 'mount', source: from, mountpoint: target.path, options: asked, libfuse: libfuseOptions(name, asked) })
 }

@@ -18,6 +18,8 @@ let code = 0
 try {
   const [message] = await once(process, 'message') as [ToChild & { kind: 'mount' }]
   const host = await Host.start(message, tell)
+  // like its parent, it keeps no directory in use
+  process.chdir('/')
   process.on('message', (message: ToChild) => {
     if (message.kind === 'abort') host.abort()
     else if (message.kind === 'end') host.end()

@@ -3,9 +3,10 @@
  * changed, by whom, with how much was read and written. Reads that the kernel answers from its
  * cache are the opening's; they do not come here.
  */
-import { closeSync, constants, openSync, writeSync } from 'node:fs'
+import { closeSync, constants, writeSync } from 'node:fs'
 import { errorLine } from '../errors.js'
 import { Op, opcodeRow } from '../fuse/opcodes.js'
+import { openToAppend } from '../sys/append-file.js'
 import type { ObservedRequest, RequestObserver } from './request-observer.js'
 
 /** What is said of each opcode. */
@@ -28,10 +29,10 @@ export class AuditLog {
 
   /**
    * @param trouble is told when the log cannot be written
-   * @throws NodeJS.ErrnoException when the file cannot be opened
+   * @throws UsageError when the file cannot be opened
    */
   constructor(path: string, trouble: (message: string) => void) {
-    this.#fd = openSync(path, 'a', 0o600)
+    this.#fd = openToAppend(path, 'audit')
     this.#trouble = trouble
   }
 

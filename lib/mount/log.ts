@@ -2,9 +2,11 @@
  * Where a mount that has no terminal says what happens to it: syslog, the journal, or a file. A
  * handful of lines in its life, so each is written at once and on its own.
  */
-import { appendFileSync, existsSync, openSync, closeSync } from 'node:fs'
+import { appendFileSync, closeSync, existsSync } from 'node:fs'
 import { UsageError } from '../errors.js'
+import { openToAppend } from '../sys/append-file.js'
 import { sendDatagram } from '../sys/socket.js'
+import { absolutePath } from './absolute.js'
 
 /** Severities of syslog(3). */
 export const Severity = { ERROR: 3, WARNING: 4, INFO: 6 } as const
@@ -29,6 +31,7 @@ function journal(): Log {
   return { write: (severity, message) => { sendDatagram(JOURNAL_SOCKET, `PRIORITY=${severity}\nSYSLOG_IDENTIFIER=${NAME}\nSYSLOG_PID=${process.pid}\nMESSAGE=${message}\n`) } }
 }
 
+/** @param path from the root: the process goes there */
 function file(path: string): Log {
   return {
     write: (severity, message) => {
@@ -44,7 +47,7 @@ function file(path: string): Log {
 
 /**
  * @param where `syslog`, `journal`, `none`, the path of a file; undefined for syslog where there is one
- * @throws UsageError when it is not there; NodeJS.ErrnoException when the file cannot be opened
+ * @throws UsageError when it is not there, or the file cannot be opened
  */
 export function openLog(where: string | undefined): Log {
   const socket = where === 'syslog' ? SYSLOG_SOCKET : where === 'journal' ? JOURNAL_SOCKET : undefined
@@ -52,6 +55,6 @@ export function openLog(where: string | undefined): Log {
   if (where === 'journal') return journal()
   if (where === 'syslog' || (where === undefined && existsSync(SYSLOG_SOCKET))) return syslog()
   if (where === undefined || where === 'none') return { write: () => {} }
-  closeSync(openSync(where, 'a', 0o600))
-  return file(where)
+  closeSync(openToAppend(where, 'log'))
+  return file(absolutePath(where))
 }

@@ -10,6 +10,7 @@ import { AwayTransport } from '../driver/away-transport.js'
 import { VirtioFs } from '../driver/virtio-fs.js'
 import { WorkerHandle } from '../driver/worker-handle.js'
 import { RelaySession } from '../relay/relay-session.js'
+import { absoluteOptions, absoluteSource } from './absolute.js'
 import { AuditLog } from './audit.js'
 import { KernelMount, unmountError, type HostMount } from './dev-fuse.js'
 import { type GivenMount, givenFd, givenNotices, takeGivenFd } from './given-fd.js'
@@ -229,8 +230,9 @@ export async function mount(request: MountRequest | ServedMountRequest): Promise
 /** @param supervision of the process that goes on when this one is killed; with a mount to go on with itself, perhaps */
 export async function mountUnder(request: MountRequest | ServedMountRequest, supervision: Supervision | undefined): Promise<Mount> {
   if (request.options?.via === 'fuse-native') return await (await import('../fuse-native/fuse-native-mount.js')).mountByFuseNative(request)
-  const { source: from, mountpoint, options: asked = {}, faults } = request
-  const source = typeof from === 'string' ? from : from.name
+  const { source: from, mountpoint, faults } = request
+  const asked = absoluteOptions(request.options ?? {})
+  const source = typeof from === 'string' ? absoluteSource(from, asked) : from.name
   const options = typeof from === 'string' || from.tag === undefined ? asked : { tag: from.tag, ...asked }
   const named = parseSource(from, options)
   const parsed = named.kind === 'remote' && options.onDisconnect === 'wait' ? { ...named, session: new RelaySession() } : named

@@ -1,7 +1,7 @@
 /** Checks of a mount point before anything is set up. */
 import { realpathSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
-import { errorLine, UsageError } from '../errors.js'
+import { systemReason, UsageError } from '../errors.js'
 import { unmountFileSystem } from '../sys/mount.js'
 import { MNT_DETACH } from './flags.js'
 import { askMount } from './ask-mount.js'
@@ -44,7 +44,7 @@ export async function prepareMountpoint(path: string): Promise<{ path: string, m
     stat = statSync(target)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    throw new UsageError(code === 'ENOENT' ? `mount point ${path} does not exist` : `mount point ${path}: ${errorLine(error)}`, code ?? 'EIO')
+    throw new UsageError(code === 'ENOENT' ? `mount point ${path} does not exist` : `mount point ${path}: ${systemReason(error)}`, code ?? 'EIO')
   }
   if (!stat.isDirectory()) throw new UsageError(`mount point ${path} is not a directory`, 'ENOTDIR')
   return { path: target, mode: stat.mode }

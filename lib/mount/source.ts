@@ -2,7 +2,7 @@
 import { statSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
 import { servedName, type ServedDevice } from '../device/serve.js'
-import { errorLine, UsageError } from '../errors.js'
+import { systemReason, UsageError } from '../errors.js'
 import type { RelaySession } from '../relay/relay-session.js'
 import type { MountOptions } from './options.js'
 import { parseRemote } from './remote-source.js'
@@ -55,7 +55,7 @@ export function parseSource(source: string | ServedDevice, options: MountOptions
     stat = statSync(path)
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code
-    throw new UsageError(code === 'ENOENT' ? `source ${source}: no such directory or socket (a tag needs -o socket=PATH)` : `source ${source}: ${errorLine(error)}`, code ?? 'EIO')
+    throw new UsageError(code === 'ENOENT' ? `source ${source}: no such directory or socket (a tag needs -o socket=PATH)` : `source ${source}: ${systemReason(error)}`, code ?? 'EIO')
   }
   if (stat.isSocket()) return { kind: 'socket', path, tag: given ?? defaultTag(path) }
   if (!stat.isDirectory()) throw new UsageError(`source ${source} is neither a directory nor a socket`, 'ENOTDIR')

@@ -122,7 +122,7 @@ export class Virtiofsd {
     const { listenFd, frontend } = connected(deadline)
     let child: ChildProcess | undefined
     try {
-      child = spawn(binary, commandLine(stdout, directory, tag, options), { stdio: ['ignore', 'ignore', 'pipe', listenFd], detached: true })
+      child = spawn(binary, commandLine(stdout, directory, tag, options), { stdio: ['ignore', 'ignore', 'pipe', listenFd], detached: true, cwd: '/' })
       const started = child
       let said = ''
       started.stderr!.on('data', chunk => {

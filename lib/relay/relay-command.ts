@@ -1,8 +1,9 @@
 /** The command whose standard input and output are a relay's stream: its process, what it says, its end. */
 import { spawn, type ChildProcess } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { basename } from 'node:path'
 import createDebug from 'debug'
-import { UsageError } from '../errors.js'
+import { systemReason, UsageError } from '../errors.js'
 import { close, createPipe, widenPipe } from '../sys/io.js'
 import { printable } from './hello.js'
 
@@ -36,8 +37,11 @@ export class RelayCommand {
     child.stderr!.setEncoding('utf8').on('data', (text: string) => this.#said(text))
   }
 
-  /** @throws UsageError when it cannot be started; SyscallError */
-  static async start(argv: readonly string[]): Promise<RelayCommand> {
+  /**
+   * @param directory where; default: where this process is
+   * @throws UsageError when it cannot be started; SyscallError
+   */
+  static async start(argv: readonly string[], directory?: string): Promise<RelayCommand> {
     const [childIn, outFd] = createPipe()
     const [inFd, childOut] = createPipe()
     widenPipe(outFd, PIPE_BYTES)
@@ -46,7 +50,7 @@ export class RelayCommand {
     try {
       // in a process group of its own: Ctrl-C at a terminal is for us, who unmount first. As descriptors
       // 0 and 1 of the child the pipes block, as programs expect it (uv_spawn)
-      const child = spawn(argv[0]!, argv.slice(1), { stdio: [childIn, childOut, 'pipe'], detached: true })
+      const child = spawn(argv[0]!, argv.slice(1), { stdio: [childIn, childOut, 'pipe'], detached: true, ...directory !== undefined && existsSync(directory) && { cwd: directory } })
       command = new RelayCommand(argv, child, inFd, outFd)
       await new Promise<void>((resolve, reject) => { child.once('spawn', () => resolve()).once('error', reject) })
       return command
@@ -54,7 +58,7 @@ export class RelayCommand {
       close(inFd)
       close(outFd)
       const { code } = error as NodeJS.ErrnoException
-      throw new UsageError(`command ${argv[0]}: ${code === 'ENOENT' ? 'no such program' : (error as Error).message}`, code ?? 'EIO')
+      throw new UsageError(`command ${argv[0]}: ${code === 'ENOENT' ? 'no such program' : systemReason(error)}`, code ?? 'EIO')
     } finally {
       close(childIn)
       close(childOut)

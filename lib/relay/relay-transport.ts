@@ -86,7 +86,7 @@ export class RelayTransport implements Transport {
    * answers is no relay, or of another version; PeerGoneError when it ends, or says nothing in time
    */
   static async connect(options: RelayOptions): Promise<RelayTransport> {
-    const command = await RelayCommand.start(options.argv)
+    const command = await RelayCommand.start(options.argv, options.session?.directory)
     try {
       const deadline = performance.now() + options.timeoutMs
       const { limits, text } = await greet(command, options, deadline)
