@@ -41,7 +41,7 @@ export async function receiveHello(fd: number, end: 'near' | 'far', deadline: nu
     const get = async (total: number): Promise<void> => {
       while (have < total) {
         const count = await receive(fd, buffer.address + have, total - have, deadline, signal)
-        if (count === 0) throw new StreamEndedError(have === 0 ? 'the stream ended before a hello came' : `the stream ended within the hello of the ${end} end`)
+        if (count === 0) throw new StreamEndedError(have === 0 ? `the stream ended before the ${end} end said anything` : `the stream ended within the hello of the ${end} end`)
         have += count
         if (magicBytes(buffer.bytes.subarray(0, Math.min(have, MAGIC_BYTES))) < Math.min(have, MAGIC_BYTES)) throw await stranger(fd, buffer, have, end)
       }

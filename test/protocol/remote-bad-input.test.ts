@@ -14,7 +14,7 @@ import { exitCodeOf } from '../../bin/exit-codes.js'
 import { probeDevice } from '../../lib/mount/device.js'
 import type { MountOptions } from '../../lib/mount/options.js'
 import { parseSource } from '../../lib/mount/source.js'
-import { BRIDGE } from '../support/peers.js'
+import { BRIDGE, relaySource } from '../support/peers.js'
 
 const FAKE = `exec:env -u NODE_OPTIONS '${process.execPath}' '${fileURLToPath(new URL('../support/fake-far.js', import.meta.url))}'`
 const NEAR = { requests: 1, large: 2 }
@@ -91,7 +91,9 @@ t.test('the far end, with something else before it', async t => {
   const told = ({ stdout }: Ending): Record<string, unknown> => JSON.parse(stdout.subarray(RelayHello.SIZE, RelayHello.SIZE + stdout.readUInt32LE(RelayHello.text_bytes)).toString()) as Record<string, unknown>
 
   fails(t, 'text', await relay(Buffer.from('GET / HTTP/1.1\r\nHost: x\r\n\r\nand more')), 32, /hello of the near end: magic is "GET \/ HTTP\/1.1 Host: x and more"/)
-  fails(t, 'nothing', await relay(Buffer.alloc(0)), 32, /the stream ended before a hello came/)
+  fails(t, 'nothing', await relay(Buffer.alloc(0)), 32, /the stream ended before the near end said anything/)
+  fails(t, 'nothing, and no such source', await bridge(['relay', join(dir, 'nowhere')], Buffer.alloc(0)), 32, /^virtiofs-bridge: source .*nowhere: no such directory or socket/)
+  fails(t, 'nothing, and a source that is no device', await bridge(['relay', 'ssh://x/y'], Buffer.alloc(0)), 1, /a relay of a relay is not possible/)
   fails(t, 'half a hello', await relay(hello().subarray(0, 30)), 32, /the stream ended within the hello of the near end/)
   const version = hello()
   version.writeUInt32LE(9, RelayHello.version)
@@ -103,7 +105,7 @@ t.test('the far end, with something else before it', async t => {
   ] as const) {
     const ending = await relay(hello(options), '-o', 'translate_uid=map:0:1:1,ro')
     t.match(told(ending), { error }, what)
-    t.strictSame([ending.code, ending.stderr], [1, ''], 'told to the near end alone')
+    t.strictSame([ending.code, ending.stderr], [1, `virtiofs-bridge: ${error}\n`], 'and said here')
   }
   t.match(told(await relay(hello(5))), { error: 'hello of the near end: options is 5, expected a list of strings' }, 'options that are none')
   const greeting = (more: object): Buffer => Buffer.from(encodeHello({ limits: NEAR, text: { options: [], ...more } }))
@@ -116,7 +118,8 @@ t.test('the far end, with something else before it', async t => {
   t.match(told(await relay(greeting({ session }))), { process: { pid: Number, door: /^virtiofs-bridge-relay-/ }, nowMs: Number })
   const missing = await bridge(['relay', join(dir, 'nowhere')], hello())
   t.match(told(missing), { error: /no such directory/, code: 'ENOENT' })
-  t.equal(missing.code, 32)
+  fails(t, 'no such source', missing, 32, /^virtiofs-bridge: source .*nowhere: no such directory or socket/)
+  fails(t, 'no such source, at the near end', await probed(relaySource('nowhere')), 32, /^far end: source nowhere: no such directory or socket/)
   t.strictSame((({ code, stderr }) => [code, stderr])(await relay(hello())), [0, ''], 'a near end that wants no more is none of its business')
 
   const message = (opcode: number, { length = 40, unique = 4n, bytes, args = [] }: { length?: number, unique?: bigint, bytes?: number, args?: number[] } = {}): Buffer => {
