@@ -13,6 +13,7 @@ import { RelaySession } from '../relay/relay-session.js'
 import { absoluteOptions, absoluteSource } from './absolute.js'
 import { AuditLog } from './audit.js'
 import { KernelMount, unmountError, type HostMount } from './dev-fuse.js'
+import { Guard } from './guard.js'
 import { type GivenMount, givenFd, givenNotices, takeGivenFd } from './given-fd.js'
 import { watchIdle } from './idle.js'
 import { Mount, type UnmountOptions } from './live-mount.js'
@@ -247,6 +248,7 @@ export async function mountUnder(request: MountRequest | ServedMountRequest, sup
     throw new UsageError(`queue_size is ${queueSize}, expected a power of two from 4 to 1024`)
   }
   if (options.audit !== undefined && options.direct) throw new UsageError('options audit and direct exclude each other: with direct, nobody here sees what is read and written')
+  if (options.autoUnmount && given) throw new UsageError('option auto_unmount does not go with a mount point /dev/fd/N: whoever mounted it unmounts it')
   checkOnDisconnect(parsed, options)
   if (supervision) checkSupervise(parsed, mountpoint, options)
   const waits = waitsForDevice(parsed, options)
@@ -259,7 +261,7 @@ export async function mountUnder(request: MountRequest | ServedMountRequest, sup
     throw error
   })
   let { replaced = {} } = inherited ?? {}
-  return await mountDevice({
+  const mounted = await mountDevice({
     source, backend: backendName(parsed, options), transport, live, worker, init: { defaultPermissions: rights.defaultPermissions, passthrough: options.direct ?? false },
     queues: options.queues ?? 1,
     queueSize,
@@ -285,6 +287,11 @@ export async function mountUnder(request: MountRequest | ServedMountRequest, sup
       source: options.fsname ?? source, mountpoint: target.path, mode: target.mode, flags: options.mountFlags ?? 0, given, ...rights,
     }, queues),
   })
+  if (options.autoUnmount) {
+    const guard = Guard.ofConnection(mounted.status().connection)
+    void mounted.closed.then(() => guard.dismiss())
+  }
+  return mounted
 }
 
 /** The device and the tag of a process before this one. A device that is to be waited for is reached later. */

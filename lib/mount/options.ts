@@ -7,6 +7,8 @@ import { TranslatedIds } from '../device/passthrough/id-map.js'
 import { XattrMap } from '../device/passthrough/xattr-map.js'
 import { UsageError } from '../errors.js'
 import * as ms from './flags.js'
+import { foreignAdvice, isAlwaysSo, namesAlwaysSo } from './foreign-options.js'
+import { nearest } from './nearest.js'
 import { splitWords } from './split-words.js'
 
 /** Options of a mount as the library takes them. Everything has a default. */
@@ -64,6 +66,8 @@ export interface MountOptions {
   onDisconnect?: 'fail' | 'wait'
   /** The command only: a process that serves the mount and is killed is replaced, and what it had in hand is sent again. */
   supervise?: boolean
+  /** Unmount when the process that serves the mount has been killed; otherwise it stays, and answers ENOTCONN. */
+  autoUnmount?: boolean
   /** Seconds that it has for each step of mounting and unmounting. Default 10. */
   mountTimeout?: number
   /** Append a JSON record per request and lifecycle event to this file. */
@@ -182,6 +186,7 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'timeout', key: 'timeout', value: 'SECONDS', parse: seconds, help: 'a device that does not answer a request in this time is gone (default: wait)' },
   { name: 'on_disconnect', key: 'onDisconnect', value: 'fail|wait', choices: ['fail', 'wait'], help: 'when a backend goes away: fail, or wait until it is back, see below (default: fail)' },
   { name: 'supervise', key: 'supervise', help: 'a process that serves the mount and is killed is replaced, see below' },
+  { name: 'auto_unmount', key: 'autoUnmount', help: 'unmount when the process that serves the mount has been killed' },
   { name: 'mount_timeout', key: 'mountTimeout', value: 'SECONDS', parse: seconds, help: 'deadline of each step of mounting and unmounting (default: 10)' },
   { name: 'trace_json', key: 'traceJson', value: 'FILE', help: 'append a JSON record per request and lifecycle event' },
   { name: 'audit', key: 'audit', value: 'FILE', help: 'append a JSON record of all that is opened, closed or changed' },
@@ -249,7 +254,7 @@ export function parseMountOptions(texts: readonly string[], { sloppy = false } =
     const equals = part.indexOf('=')
     const name = equals < 0 ? part : part.slice(0, equals)
     const value = equals < 0 ? undefined : part.slice(equals + 1)
-    if (isIgnored(name)) continue
+    if (isIgnored(name) || isAlwaysSo(part)) continue
     if (name === 'remount') throw new UsageError('a mount cannot be changed by remount: unmount it and mount it again')
     const flag = value === undefined && Object.hasOwn(mountFlagTable, name) ? mountFlagTable[name] : undefined
     if (flag) {
@@ -258,7 +263,7 @@ export function parseMountOptions(texts: readonly string[], { sloppy = false } =
     }
     const row = optionTable.find(candidate => candidate.name === name)
     if (!row && sloppy) continue
-    if (!row) throw new UsageError(`unknown option "${part}"`)
+    if (!row) throw unknownOption(part, name, value)
     const parsed = parseValue(row, value)
     if (row.list) {
       const all = [...options[row.key] as string[] | undefined ?? [], parsed as string]
@@ -271,6 +276,17 @@ export function parseMountOptions(texts: readonly string[], { sloppy = false } =
   if (flags & ms.MS_RDONLY) options['readonly'] = true
   options['mountFlags'] = flags
   return options as MountOptions
+}
+
+/** Says what was probably meant. */
+function unknownOption(option: string, name: string, value: string | undefined): UsageError {
+  if (value !== undefined && (Object.hasOwn(mountFlagTable, name) || isAlwaysSo(name))) return new UsageError(`option ${option}: ${name} takes no value`)
+  const advice = foreignAdvice(option, name, value)
+  if (advice !== undefined) return new UsageError(`option ${option}: ${advice}`)
+  const meant = nearest(name, [...optionTable.map(row => row.name), ...mountFlags, ...namesAlwaysSo()])
+  const needsValue = optionTable.find(row => row.name === meant)?.value
+  const full = needsValue === undefined ? meant : `${meant}=${value === undefined || value === '' ? needsValue : value}`
+  return new UsageError(`unknown option "${option}"${meant === undefined ? '' : ` (did you mean ${full}?)`}`)
 }
 
 /**

@@ -51,6 +51,7 @@ export function checkSupervise({ kind }: Source, mountpoint: string, options: Mo
   if (options.queues !== undefined && options.queues > 1) refuse('goes with one request queue')
   if (options.direct) refuse('does not go with direct: the kernel has files that only one process can give it')
   if (options.cache === 'coherent') refuse('does not go with cache=coherent: changes on the host would be missed meanwhile')
+  if (options.autoUnmount) refuse('does not go with auto_unmount: a mount whose process is killed goes on')
   if (/^\/dev\/fd\//.test(mountpoint)) refuse('does not go with a mount point /dev/fd/N')
   if (options.onDisconnect === 'fail' && (kind === 'socket' || options.backend !== undefined)) refuse('does not go with on_disconnect=fail: the backend ends with the process, and is waited for')
 }

@@ -1,12 +1,11 @@
 /** A mount for the length of a function: for scripted tests. */
-import { spawn, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtempSync, rmdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { FaultControl } from '../device/faults.js'
 import type { ServedDevice } from '../device/serve.js'
 import { errno, SyscallError, UsageError } from '../errors.js'
+import { Guard } from './guard.js'
 import { mount, type Mount, type MountRequest } from './mount.js'
 import type { MountOptions } from './options.js'
 import { parseSource } from './source.js'
@@ -14,35 +13,13 @@ import { parseSource } from './source.js'
 /** What is done with a mount: `dir` is where it is mounted. */
 export type MountBody<T> = (dir: string, mounted: Mount) => T | Promise<T>
 
-/** Unmounts when this process has ended without doing it, however it ended: its input ends then. */
-const GUARD = 'read -r done || { umount -l "$1" || fusermount3 -uz "$1"; rmdir "$1"; } 2>/dev/null'
-
-function startGuard(dir: string): ChildProcess {
-  // detached: Ctrl-C at the terminal is not for it
-  const guard = spawn('sh', ['-c', GUARD, 'sh', dir], { stdio: ['pipe', 'ignore', 'ignore'], detached: true })
-  guard.on('error', () => {})
-  guard.stdin!.on('error', () => {})
-  guard.unref()
-  ;(guard.stdin as unknown as { unref: () => void }).unref()
-  return guard
-}
-
-/** @param word what it reads; nothing lets it do its work */
-async function dismiss(guard: ChildProcess, word: string): Promise<void> {
-  if (guard.pid === undefined || guard.exitCode !== null || guard.signalCode !== null) return
-  const ended = once(guard, 'exit')
-  guard.ref()
-  guard.stdin!.end(word)
-  await ended
-}
-
-async function clearAway(dir: string, guard: ChildProcess): Promise<void> {
+async function clearAway(dir: string, guard: Guard): Promise<void> {
   try {
     rmdirSync(dir)
   } catch {
-    return await dismiss(guard, '')
+    return await guard.dismiss({ unmount: true })
   }
-  await dismiss(guard, 'done\n')
+  await guard.dismiss()
 }
 
 /** @returns whether somebody still used it */
@@ -82,7 +59,7 @@ export async function withMount<T>(source: string | ServedDevice, ...rest: [Moun
   const { kind } = parseSource(source, options)
   const ours = options.via !== 'fuse-native' && (kind === 'served' || (kind === 'directory' && options.backend === undefined))
   const dir = mkdtempSync(join(tmpdir(), 'virtiofs-bridge-'))
-  const guard = startGuard(dir)
+  const guard = Guard.ofDirectory(dir)
   try {
     const request = { source, mountpoint: dir, options, ...ours && { faults: new FaultControl() } }
     const mounted = await mount(request as MountRequest)

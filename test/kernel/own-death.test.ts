@@ -8,6 +8,7 @@ import { dieOnce, MOMENTS } from '../campaigns/death-cycle.js'
 import { untilUsable } from '../support/mounts.js'
 import { BRIDGE, missing, peerPath } from '../support/peers.js'
 import { processTree, Program, runToEnd, signal } from '../support/program.js'
+import { eventually, inScene } from '../support/scene.js'
 import { SeededRandom } from '../support/seeded-random.js'
 import { clearMount } from '../support/stuck.js'
 
@@ -72,4 +73,23 @@ t.test('finding: killed right after it has started its virtiofsd', { skip: missi
     await bridge.kill()
     rmSync(base, { recursive: true, force: true })
   }
+})
+
+t.test('auto_unmount: killed, and nothing is mounted any more', { skip: missing('emulated') }, async t => {
+  await inScene(async scene => {
+    const places = ['a b', 'back\\slash'].map(name => join(scene.base, name))
+    for (const path of places) mkdirSync(path)
+    t.match(await scene.run(scene.source, places[0]!, '-o', 'auto_unmount,tag=guarded'), { exit: { code: 0 }, stderr: '' })
+    t.match(await scene.run('guarded', places[1]!), { exit: { code: 0 }, stderr: '' }, 'at a second place, too')
+    t.strictSame(scene.mounts(), places)
+    signal(scene.live().pid, 'SIGKILL')
+    t.ok(await eventually(() => scene.mounts().length === 0), 'unmounted')
+    t.ok(await eventually(() => scene.processes().length === 0), 'and who did it has ended')
+
+    t.match(await scene.run('status'), { exit: { code: 0 }, stdout: '', stderr: '' }, 'nobody misses it')
+    t.match(await scene.run(scene.source, scene.dir, '-o', 'auto_unmount'), { exit: { code: 0 }, stderr: '' })
+    t.match(await runToEnd(['umount', scene.dir]), { exit: { code: 0 } })
+    t.ok(await eventually(() => scene.leftovers().length === 0), `nothing is left after an ordinary end: ${scene.leftovers().join('; ')}`)
+    t.match(await scene.run(scene.source, scene.dir, '-o', 'auto_unmount,supervise'), { exit: { code: 1 }, stderr: /^virtiofs-bridge: option supervise does not go with auto_unmount: [^\n]+\n$/ })
+  })
 })

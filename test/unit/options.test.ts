@@ -1,6 +1,7 @@
 /** Mount options: `-o` lists as people and mount(8) give them. */
 import t from 'tap'
 import { UsageError } from '../../lib/errors.js'
+import { foreignOptions } from '../../lib/mount/foreign-options.js'
 import { MS_DIRSYNC, MS_LAZYTIME, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC, MS_NOSUID, MS_NOSYMFOLLOW, MS_RDONLY, MS_RELATIME, MS_STRICTATIME, MS_SYNCHRONOUS } from '../../lib/mount/flags.js'
 import { mountFlagNames, optionTable, parseMountOptions, pollMicroseconds } from '../../lib/mount/options.js'
 
@@ -35,6 +36,7 @@ t.test('every option of the table, by an example of it', async t => {
     allow_direct_io: ['allow_direct_io', 'allowDirectIo', true], direct: ['direct', 'direct', true], no_readdirplus: ['no_readdirplus', 'readdirplus', false],
     timeout: ['timeout=2.5', 'timeout', 2.5], on_disconnect: ['on_disconnect=wait', 'onDisconnect', 'wait'],
     mount_timeout: ['mount_timeout=3', 'mountTimeout', 3], trace_json: ['trace_json=/tmp/t', 'traceJson', '/tmp/t'], fsname: ['fsname=host:/dir', 'fsname', 'host:/dir'],
+    auto_unmount: ['auto_unmount', 'autoUnmount', true],
     supervise: ['supervise', 'supervise', true],
     audit: ['audit=/var/log/audit', 'audit', '/var/log/audit'], idle_timeout: ['idle_timeout=600', 'idleTimeout', 600], log: ['log=/var/log/x', 'log', '/var/log/x'],
     allow_other: ['allow_other', 'allowOther', true], no_allow_other: ['no_allow_other', 'allowOther', false],
@@ -73,11 +75,10 @@ t.test('a comma or a backslash in a value is escaped by a backslash', async t =>
 t.test('unknown and bad values are refused, and say what was wrong', async t => {
   t.equal(refused('nonsense'), 'unknown option "nonsense"')
   t.equal(refused('nonsense=1'), 'unknown option "nonsense=1"')
-  t.match(refused('ro=1'), /unknown option "ro=1"/)
+  t.equal(refused('ro=1'), 'option ro=1: ro takes no value')
   t.match(refused('toString'), /unknown option/)
   t.match(refused('__proto__'), /unknown option/)
   t.match(refused('constructor=1'), /unknown option/)
-  t.match(refused(' ro'), /unknown option/)
   for (const value of ['0', '-1', '1.5', '1e3', '0x10', 'many', ' 1']) {
     t.match(refused(`queues=${value}`), new RegExp(`option queues=${value}: expected a whole number from 1`))
     t.match(refused(`queue_size=${value}`), /whole number/)
@@ -87,6 +88,39 @@ t.test('unknown and bad values are refused, and say what was wrong', async t => 
   t.match(refused('xattrmap=:ok:all::'), /xattrmap=:ok:all::: rule 1 is incomplete/)
   t.match(refused('translate_gid=map:0:10:5,translate_gid=guest:4:9:1'), /translate_gid=guest:4:9:1: overlaps another rule/)
   t.match(refused('cache=sometimes'), /expected auto, always, metadata, never/)
+})
+
+t.test('a name that is mistyped: the nearest is said', async t => {
+  const meant: [typed: string, meant: string][] = [
+    ['cahce=always', 'cache=always'], ['cache_=always', 'cache=always'], ['qeues=4', 'queues=4'], ['queues4', 'queues=N'], ['timout', 'timeout=SECONDS'], ['timeout =3', 'timeout=3'], ['posixacl', 'posix_acl'],
+    ['posix-acl', 'posix_acl'], ['no-allow-other', 'no_allow_other'], ['allowother', 'allow_other'], ['RO', 'ro'], [' ro', 'ro'], ['noatme', 'noatime'], ['big-writes', 'big_writes'], ['on_disconect=wait', 'on_disconnect=wait'],
+  ]
+  for (const [typed, name] of meant) t.equal(refused(typed), `unknown option "${typed}" (did you mean ${name}?)`)
+  for (const typed of ['x', 'ab', 'nonsense', 'acl', 'rox', 'toString']) t.equal(refused(typed), `unknown option "${typed}"`, 'nothing is like it')
+})
+
+t.test('options of other FUSE file systems: what is always so is taken, else it is said what does the same', async t => {
+  t.strictSame(parseMountOptions(['nonempty,big_writes,large_read,use_ino,readdir_ino,hard_remove,intr,noauto_cache,clone_fd,idmap=none,max_read=0,dax=never']), { mountFlags: 0 })
+  t.strictSame(parseMountOptions(['rw,relatime,user_id=0,group_id=0,rootmode=40000,fd=3,default_permissions,allow_other']), { defaultPermissions: true, allowOther: true, mountFlags: MS_RELATIME }, 'as a mount table shows them')
+  t.equal(refused('intr=1'), 'option intr=1: intr takes no value')
+  const instead: Record<string, RegExp> = {
+    kernel_cache: /use cache=always$/, auto_cache: /use cache=coherent/, direct_io: /use cache=never$/, 'attr_timeout=5': /cache=never, cache=auto/, 'entry_timeout=0': /cache=never/, 'max_read=131072': /agree/, 'max_write=4096': /agree/,
+    'uid=1000': /translate_uid=squash-host:0:1000:4294967295 /, 'gid=users': /translate_gid=squash-host:0:ID:4294967295 /, 'umask=022': /bindfs/, 'idmap=user': /translate_uid=map:/, reconnect: /use on_disconnect=wait$/,
+    follow_symlinks: /as they are/, debug: /DEBUG='virtiofs:\*'.* -f/, allow_root: /use allow_other/, 'port=2222': /ssh:\/\/HOST:2222\/PATH$/, 'ssh_command=ssh -v': /rsh=COMMAND/,
+    'IdentityFile=/root/key': /rsh='ssh -o IdentityFile=\/root\/key'/, 'dax=always': /no DAX/, dax: /no DAX/, 'setuid=me': /mount\.fuse3/, 'force-user=1000': /squash-host:0:1000:/,
+  }
+  for (const [option, message] of Object.entries(instead)) {
+    t.match(refused(option), message, option)
+    t.ok(refused(option).startsWith(`option ${option}: `))
+    t.doesNotThrow(() => parseMountOptions([option], { sloppy: true }))
+  }
+  const [, rule] = / (translate_uid=\S+) /.exec(refused('uid=1000'))!
+  t.match(parseMountOptions([rule!]), { translateUid: ['squash-host:0:1000:4294967295'] }, 'what is advised is taken')
+  const names = new Set(optionTable.map(({ name }) => name))
+  for (const [name, advice] of Object.entries(foreignOptions)) {
+    t.notOk(names.has(name), `${name} is none of ours`)
+    for (const [, word] of (typeof advice === 'string' ? advice : advice(name, '1')).matchAll(/(?<![\w-])([a-z_]+)=/g)) t.ok(names.has(word!), `${name}: ${word} is one`)
+  }
 })
 
 t.test('flags of mount(2)', async t => {
