@@ -9,7 +9,7 @@ import type { RingLayout } from '../virtio/split-ring.js'
 import { ChainExecutor } from './chain-executor.js'
 import { DROPPED, MAY_BLOCK, type Handlers } from './handlers.js'
 import { Interrupts } from './interrupts.js'
-import { POOL_IDLE, POOL_JOBS, POOL_MOST_THREADS, POOL_READY, POOL_THREADS } from './pool-protocol.js'
+import { FINISH, POOL_IDLE, POOL_JOBS, POOL_MOST_THREADS, POOL_READY, POOL_THREADS } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
 /** The queues between one virtqueue and the pool. */
@@ -25,6 +25,7 @@ export interface PoolQueues {
 
 export class EmulatedQueue {
   readonly #executor: ChainExecutor
+  readonly #handlers: Handlers
   readonly #index: number
   readonly #jobs: SharedQueue | undefined
   readonly #done: SharedQueue | undefined
@@ -45,12 +46,14 @@ export class EmulatedQueue {
     index = 0, pool?: PoolQueues, poolWanted: () => void = () => {},
   ) {
     this.#executor = new ChainExecutor(region, layout, features, handlers, pool === undefined, interrupts && new Interrupts(interrupts))
+    this.#handlers = handlers
     this.#index = index
     this.#jobs = pool && new SharedQueue(pool.jobs)
     this.#done = pool && new SharedQueue(pool.done)
     this.#state = pool && new Int32Array(pool.state)
     this.#poolWanted = poolWanted
     this.#wakeFd = pool?.wakeFd
+    if (pool !== undefined && pool.wakeFd === undefined) handlers.mayLeave?.()
   }
 
   /** What the driver did to the ring, or '' while it is sound. */
@@ -90,7 +93,27 @@ export class EmulatedQueue {
         count++
       }
     } while (!ring.enableKicks() && ring.broken === '')
+    this.passOn()
     return count
+  }
+
+  /** With a pool: has it do what requests have left, those of other queues of this thread too. */
+  passOn(): void {
+    if (this.#jobs === undefined || this.#handlers.claimLeft?.() !== true) return
+    if (!this.#isTaken()) return this.#handlers.finish!()
+    // it has a cell for this one, too
+    this.#jobs.push(FINISH, 0)
+    this.#jobs.wake(1)
+  }
+
+  /** There is one job more for the pool. @returns false, and there is not, when no thread is ready to take it */
+  #isTaken(): boolean {
+    const state = this.#state!
+    const threads = Atomics.load(state, POOL_THREADS)
+    if (Atomics.add(state, POOL_JOBS, 1) + 1 >= threads && threads < POOL_MOST_THREADS) this.#poolWanted()
+    if (Atomics.load(state, POOL_READY) > 0) return true
+    Atomics.sub(state, POOL_JOBS, 1)
+    return false
   }
 
   /**
@@ -104,11 +127,7 @@ export class EmulatedQueue {
       if (Atomics.exchange(this.#state!, POOL_IDLE, 0) === 1) signalEventfd(this.#wakeFd)
       return
     }
-    const state = this.#state!
-    const threads = Atomics.load(state, POOL_THREADS)
-    if (Atomics.add(state, POOL_JOBS, 1) + 1 >= threads && threads < POOL_MOST_THREADS) this.#poolWanted()
-    if (Atomics.load(state, POOL_READY) === 0) {
-      Atomics.sub(state, POOL_JOBS, 1)
+    if (!this.#isTaken()) {
       const written = this.#executor.executeBlocking()
       if (written !== DROPPED) this.#executor.ring.push(head, written)
       return

@@ -100,6 +100,15 @@ export interface Handlers {
    * @returns bytes of reply behind fuse_out_header (0 or more), −errno, NO_REPLY, MAY_BLOCK or DROPPED
    */
   handle(request: DeviceRequest): number
+  /**
+   * There is a pool. From now on requests may leave what takes long and nobody waits for, such as
+   * giving back the blocks of a large file whose last descriptor was closed.
+   */
+  mayLeave?(): void
+  /** Whether something was left that nobody was asked to do: who asks has to have `finish` called, by any instance. */
+  claimLeft?(): boolean
+  /** Does what was left, on a thread that may wait. */
+  finish?(): void
   /** The worker ends. Called once; after DESTROY when there was one. */
   close(): void
 }

@@ -24,6 +24,9 @@ export interface PoolSetup {
   state: SharedArrayBuffer
 }
 
+/** In the place of a queue, among the jobs: what requests have left is to be done, and nobody answered. */
+export const FINISH = -1
+
 /** Not 0: the pool is to end. */
 export const POOL_ENDS = 0
 /** Of a single thread with an event loop: 1 while it may wait for a wake-up. */

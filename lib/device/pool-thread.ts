@@ -7,7 +7,7 @@ import { ChainExecutor } from './chain-executor.js'
 import { DROPPED, type HandlersModule } from './handlers.js'
 import { Interrupts } from './interrupts.js'
 import { loadModule } from './load-module.js'
-import { POOL_ENDS, POOL_JOBS, POOL_READY, type PoolSetup } from './pool-protocol.js'
+import { FINISH, POOL_ENDS, POOL_JOBS, POOL_READY, type PoolSetup } from './pool-protocol.js'
 import { SharedQueue } from './shared-queue.js'
 
 nameThread('virtiofs-pool')
@@ -31,12 +31,18 @@ function execute(queue: number, head: number): void {
   if (Atomics.load(asleep, queue) === 1) signalEventfd(setup.wakeFds[queue]!)
 }
 
+function finish(): void {
+  handlers.finish!()
+  Atomics.sub(state, POOL_JOBS, 1)
+}
+
 Atomics.add(state, POOL_READY, 1)
 parentPort!.postMessage('ready')
 while (Atomics.load(state, POOL_ENDS) === 0) {
   const epoch = jobs.epoch()
   if (jobs.pop()) {
-    execute(jobs.first, jobs.second)
+    if (jobs.first === FINISH) finish()
+    else execute(jobs.first, jobs.second)
     continue
   }
   if (Atomics.load(state, POOL_ENDS) === 0) jobs.waitForMore(epoch)

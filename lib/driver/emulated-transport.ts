@@ -82,8 +82,8 @@ export class EmulatedTransport implements Transport {
     const elsewhere = threads === 'loop'
     // FORGETs go to the event loop too; worker 0 owns their queue
     const layouts = [...plan.workers.map(worker => worker.ring), ...elsewhere ? [plan.hiprio] : []]
-    // a cell for every chain that can be in flight, so that neither queue can be full
-    const jobs = allocateSharedQueue(powerOfTwo(layouts.reduce((sum, ring) => sum + ring.size, 0)))
+    // a cell for every chain that can be in flight, so that neither queue can be full, and one for what was left
+    const jobs = allocateSharedQueue(powerOfTwo(layouts.reduce((sum, ring) => sum + ring.size, 1)))
     const done = layouts.map(ring => allocateSharedQueue(powerOfTwo(ring.size)))
     const interrupts = this.#handlers.interrupts ?? allocateInterrupts()
     const state = new SharedArrayBuffer(POOL_STATE_BYTES)

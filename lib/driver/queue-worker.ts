@@ -289,6 +289,7 @@ export class QueueWorker {
       this.#line.kickHiprio()
     } else if (this.#emulatedHiprio) {
       this.#emulatedHiprio.process()
+      this.#emulated!.passOn()
       this.#hiprio!.complete()
     }
   }

@@ -175,6 +175,7 @@ export class FarWorker {
       signalEventfd(backend.hiprioKickFd)
     } else {
       this.#emulatedHiprio!.process()
+      this.#emulated!.passOn()
       this.#hiprio.complete()
     }
   }

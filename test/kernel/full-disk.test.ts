@@ -1,13 +1,13 @@
 /** A full disk, and a quota, below the shared directory: whoever writes is told, at write, fsync or close. */
 import { spawnSync } from 'node:child_process'
-import { closeSync, fsyncSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statfsSync, statSync, unlinkSync, writeFileSync, writeSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { closeSync, fsyncSync, openSync, readFileSync, statfsSync, statSync, unlinkSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { withMount } from '../support/mounts.js'
 import { missing, type Peer } from '../support/peers.js'
 import { as, alice } from '../support/posix-users.js'
+import { smallDisk } from '../support/small-disk.js'
 
 const DISK_BYTES = 4 << 20
 const CHUNK = Buffer.alloc(65536, 'x')
@@ -21,20 +21,6 @@ async function untilThereIsRoom(source: string): Promise<void> {
     const { bavail, bsize } = statfsSync(source)
     room = bavail * bsize
   }
-}
-
-/** A directory on a tmpfs of its own. @returns undefined when it cannot be mounted so */
-function smallDisk(t: Test, options: string): string | undefined {
-  const base = mkdtempSync(join(tmpdir(), 'vfb-disk-'))
-  const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', base])
-  t.teardown(() => {
-    if (status === 0) spawnSync('umount', ['-l', base])
-    rmSync(base, { recursive: true, force: true })
-  })
-  if (status !== 0) return undefined
-  const source = join(base, 'shared')
-  mkdirSync(source, { mode: 0o777 })
-  return source
 }
 
 /** Writes until it fails. @returns where, with what, and how many bytes were written before */

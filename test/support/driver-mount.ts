@@ -22,16 +22,20 @@ export interface DriverMountOptions {
   queueSize?: number
   pollUs?: number
   timeoutMs?: number
+  /** The kernel may access files itself, which the device must want, too. */
+  passthrough?: boolean
 }
 
 /** A directory of a test with a shared directory and a mount point in it. */
 export class Bench {
   readonly base = mkdtempSync(join(tmpdir(), 'vfb-'))
-  readonly source = join(this.base, 'src')
+  readonly source: string
   readonly dir = join(this.base, 'mnt')
 
-  constructor() {
-    mkdirSync(this.source)
+  /** @param source a directory to share, instead of a new one */
+  constructor(source?: string) {
+    this.source = source ?? join(this.base, 'src')
+    if (source === undefined) mkdirSync(this.source)
     mkdirSync(this.dir)
   }
 
@@ -55,12 +59,12 @@ export interface DriverMount {
 }
 
 /** Mounts a device. @throws what makes it fail, with everything freed */
-export async function mountDevice(transport: Transport, dir: string, { queues = 1, queueSize = 128, pollUs = 100, timeoutMs = 20_000 }: DriverMountOptions = {}): Promise<DriverMount> {
+export async function mountDevice(transport: Transport, dir: string, { queues = 1, queueSize = 128, pollUs = 100, timeoutMs = 20_000, passthrough = false }: DriverMountOptions = {}): Promise<DriverMount> {
   const fs = await VirtioFs.create(transport, { queues, queueSize, pollUs, timeoutMs, traceJson: undefined }, new WorkerHandle(0))
   let kernel: KernelMount | undefined
   try {
     kernel = await KernelMount.mount({ source: 'test', mountpoint: dir, mode: 0o40755, flags: 0, allowOther: true, defaultPermissions: true }, fs.queues)
-    await fs.start(kernel, { defaultPermissions: true, passthrough: false })
+    await fs.start(kernel, { defaultPermissions: true, passthrough })
     return { mount: new KernelSideMount('test', fs, kernel, []), fs }
   } catch (error) {
     await kernel?.unmount(true)

@@ -13,6 +13,7 @@ export interface Served {
   root: string
   shared: PassthroughShared
   client: FuseClient
+  device: Passthrough
 }
 
 export interface ServeOptions extends Partial<PassthroughOptions> {
@@ -25,7 +26,8 @@ export interface ServeOptions extends Partial<PassthroughOptions> {
 export function serve(t: Teardown, { limits, flags, ...options }: ServeOptions = {}): Served {
   const root = options.root ?? mkdtempSync(join(tmpdir(), 'passthrough-'))
   const shared = openPassthrough({ ...defaultOptions, ...options, root }, limits)
-  const client = new FuseClient(new Passthrough(shared))
+  const device = new Passthrough(shared)
+  const client = new FuseClient(device)
   t.teardown(() => {
     client.close()
     closePassthrough(shared)
@@ -33,7 +35,7 @@ export function serve(t: Teardown, { limits, flags, ...options }: ServeOptions =
   })
   const { error } = client.init(flags)
   if (error !== 0) throw new Error(`INIT: ${error}`)
-  return { root, shared, client }
+  return { root, shared, client, device }
 }
 
 /** How many descriptors this process has open. */

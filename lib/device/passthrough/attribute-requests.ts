@@ -10,12 +10,14 @@ import {
 } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
 import { copyU64, getU64, setU64 } from '../../wire/u64.js'
-import type { DeviceRequest } from '../handlers.js'
+import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
 import { writeAttrOut } from './attributes.js'
+import { LARGE_BYTES } from './freeing.js'
 import { FILE } from './handle-table.js'
 import { NO_ID, type IdMap } from './id-map.js'
 import { Negotiated } from './layout.js'
 import { dropPrivileges, dropUnlessRoot } from './privileges.js'
+import { Flag } from './inode-record.js'
 import { BLOCK_BYTES, type Space } from './space.js'
 import type { Volume } from './volume.js'
 
@@ -40,7 +42,10 @@ export function getattr(volume: Volume, request: DeviceRequest): number {
     failed = fd < 0 ? fd : volume.statFd(fd)
     volume.inodes.unpin(index)
   }
-  return failed < 0 ? failed : writeAttrOut(request.reply, request.replyAt, volume.stat, volume.attrSeconds(volume.inodes.indexOf(nodeid)))
+  if (failed < 0) return failed
+  const index = volume.inodes.indexOf(nodeid)
+  volume.note(index)
+  return writeAttrOut(request.reply, request.replyAt, volume.stat, volume.attrSeconds(index))
 }
 
 export function setattr(volume: Volume, request: DeviceRequest): number {
@@ -53,14 +58,29 @@ export function setattr(volume: Volume, request: DeviceRequest): number {
   let failed = Math.min(handle, 0)
   if (failed === 0) {
     const fd = handle > 0 ? volume.handles.fd(handle) : volume.fd(index)
-    failed = fd < 0 ? fd : applyAttributes(volume, request, valid, index, fd, handle > 0)
+    if (fd < 0) failed = fd
+    else if (!request.mayBlock && (valid & FATTR_SIZE) !== 0 && cutsMuch(volume, index, fd, sizeOf(request))) failed = MAY_BLOCK
+    else failed = applyAttributes(volume, request, valid, index, fd, handle > 0)
     if (failed === 0) failed = volume.statFd(fd)
+    if (failed === 0) volume.note(index)
   }
   if (handle > 0) volume.handles.unpin(handle)
   volume.inodes.unpin(index)
   // the kernel takes these attributes for the newest, though it may have been told of a change meanwhile (fuse_do_setattr in fs/fuse/dir.c)
   const seconds = volume.coherent ? 0 : volume.rules.timeoutSeconds
   return failed < 0 ? failed : writeAttrOut(request.reply, request.replyAt, volume.stat, seconds)
+}
+
+function sizeOf({ args, argsAt }: DeviceRequest): number | bigint {
+  return wide(args.getUint32(argsAt + FuseSetattrIn.size, true), args.getUint32(argsAt + FuseSetattrIn.size + 4, true))
+}
+
+/** Whether giving a file a size takes so many blocks off it that it takes long. With `direct` nobody knows how large it is by now. */
+function cutsMuch(volume: Volume, index: number, fd: number, size: number | bigint): boolean {
+  if ((volume.inodes.flags(index) & Flag.LARGE) === 0 && volume.backing === undefined || volume.statFd(fd) < 0) return false
+  const { blocks, sizeBytes } = volume.stat
+  // it may have blocks behind its end
+  return size <= sizeBytes && blocks * BLOCK_BYTES >= LARGE_BYTES && Math.max(sizeBytes, blocks * BLOCK_BYTES) - Number(size) >= LARGE_BYTES
 }
 
 /**
@@ -100,10 +120,9 @@ function owner(map: IdMap | undefined, id: number): number {
 }
 
 function applySize(volume: Volume, request: DeviceRequest, valid: number, index: number, fd: number, opened: boolean): number {
-  const { args, argsAt } = request
   const type = volume.inodes.type(index)
   if (type !== S_IFREG) return type === S_IFDIR ? -errno.EISDIR : -errno.EINVAL
-  const size = wide(args.getUint32(argsAt + FuseSetattrIn.size, true), args.getUint32(argsAt + FuseSetattrIn.size + 4, true))
+  const size = sizeOf(request)
   if (!opened) volume.procPath.set(fd)
   const kill = (valid & FATTR_KILL_SUIDGID) !== 0 && dropPrivileges(volume, request, fd)
   // only ftruncate marks times when the size stays
@@ -168,6 +187,9 @@ export function statxInode(volume: Volume, request: DeviceRequest): number {
 const Statfs = { f_bsize: 8, f_blocks: 16, f_bfree: 24, f_bavail: 32, f_files: 40, f_ffree: 48, f_namelen: 64, f_frsize: 72 } as const
 
 export function statfs(volume: Volume, request: DeviceRequest): number {
+  // what was removed is to be counted
+  if (volume.freeing.pending && !request.mayBlock) return MAY_BLOCK
+  volume.freeing.settle()
   const index = volume.inodes.pin(request.nodeid)
   if (index < 0) return index
   const fd = volume.fd(index)

@@ -70,6 +70,7 @@ export function write(volume: Volume, request: DeviceRequest): number {
   }
   volume.handles.unpin(handle)
   if (done < 0) return done
+  if (typeof offset === 'number') volume.noteEnd(request.nodeid, offset + done)
   request.reply.setUint32(request.replyAt + FuseWriteOut.size, done, true)
   request.reply.setUint32(request.replyAt + FuseWriteOut.padding, 0, true)
   return FuseWriteOut.SIZE
@@ -79,6 +80,10 @@ export function write(volume: Volume, request: DeviceRequest): number {
 export function flush(volume: Volume, request: DeviceRequest): number {
   const handle = volume.handles.pin(request.args, request.argsAt + FuseFlushIn.fh, FILE, request.nodeid)
   if (handle < 0) return handle
+  if (!request.mayBlock && (volume.handles.flags(handle) & HandleFlag.FLUSHES) !== 0 && volume.isLarge(request.nodeid)) {
+    volume.handles.unpin(handle)
+    return MAY_BLOCK
+  }
   const copy = dup(volume.handles.fd(handle))
   volume.handles.unpin(handle)
   return copy < 0 ? copy : close(copy)

@@ -2,8 +2,8 @@
 import { FuseCopyFileRangeIn, FuseCopyFileRangeOut, FuseFallocateIn, FuseLseekIn, FuseLseekOut, FuseWriteOut } from '../../fuse/abi.js'
 import { copyFileRange, fallocate, lseek, wide } from '../../sys/file.js'
 import { getU64, setU64 } from '../../wire/u64.js'
-import type { DeviceRequest } from '../handlers.js'
-import { FILE } from './handle-table.js'
+import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
+import { FILE, HandleFlag } from './handle-table.js'
 import { dropUnlessRoot, restorePrivileges } from './privileges.js'
 import type { Volume } from './volume.js'
 
@@ -37,17 +37,25 @@ export function fallocateFile(volume: Volume, request: DeviceRequest): number {
     settleSpace(volume, request.nodeid, fd, admitted)
   }
   volume.handles.unpin(handle)
+  if (done === 0) volume.noteEnd(request.nodeid, Number(offset) + Number(length))
   return done
 }
 
 const FALLOC_FL_PUNCH_HOLE = 2
+const SEEK_HOLE = 4
 
 export function lseekFile(volume: Volume, request: DeviceRequest): number {
   const { args, argsAt, reply, replyAt } = request
   const handle = volume.handles.pin(args, argsAt + FuseLseekIn.fh, FILE, request.nodeid)
   if (handle < 0) return handle
   const offset = wide(args.getUint32(argsAt + FuseLseekIn.offset, true), args.getUint32(argsAt + FuseLseekIn.offset + 4, true))
-  const found = lseek(volume.handles.fd(handle), offset, args.getUint32(argsAt + FuseLseekIn.whence, true))
+  const whence = args.getUint32(argsAt + FuseLseekIn.whence, true)
+  if (!request.mayBlock && whence === SEEK_HOLE && (volume.handles.flags(handle) & HandleFlag.MEMORY) !== 0 && volume.isLarge(request.nodeid)) {
+    // a tmpfs looks at page after page
+    volume.handles.unpin(handle)
+    return MAY_BLOCK
+  }
+  const found = lseek(volume.handles.fd(handle), offset, whence)
   volume.handles.unpin(handle)
   if (found < 0) return Number(found)
   if (typeof found === 'bigint') reply.setBigUint64(replyAt + FuseLseekOut.offset, found, true)
@@ -84,6 +92,7 @@ function copy(volume: Volume, request: DeviceRequest, mostBytes: number): number
     done = copyFileRange(volume.handles.fd(from), small.address, toFd, small.address + 8, length, args.getUint32(argsAt + FuseCopyFileRangeIn.flags, true))
     if (kill) restorePrivileges(volume, getU64(args, argsAt + FuseCopyFileRangeIn.nodeid_out))
     settleSpace(volume, getU64(args, argsAt + FuseCopyFileRangeIn.nodeid_out), toFd, admitted)
+    if (done > 0) volume.noteEnd(getU64(args, argsAt + FuseCopyFileRangeIn.nodeid_out), getU64(args, argsAt + FuseCopyFileRangeIn.off_out) + done)
   }
   volume.handles.unpin(to)
   volume.handles.unpin(from)

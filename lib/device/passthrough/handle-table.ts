@@ -8,6 +8,7 @@
  */
 import { errno } from '../../errors.js'
 import { close } from '../../sys/io.js'
+import type { Freeing } from './freeing.js'
 import { HANDLE_WORDS, Head, type Layout } from './layout.js'
 import { lock, unlock } from './spin-lock.js'
 
@@ -33,6 +34,10 @@ export const HandleFlag = {
   UNKNOWN: 8,
   /** The kernel has it as a backing file. */
   BACKED: 16,
+  /** Released, and the last descriptor of a large file without a name. */
+  FREES: 32,
+  /** Closing it may bring data to where they belong: to a server, or another file system. */
+  FLUSHES: 64,
 } as const
 
 const DYING = 0x8000_0000 | 0
@@ -49,6 +54,8 @@ export const HANDLE_LIMIT = INDEX_SPAN - 1
 export class HandleTable {
   readonly #words: Int32Array
   readonly #layout: Layout
+  /** Where descriptors are left whose closing takes long. */
+  freeing: Freeing | undefined
 
   constructor(words: Int32Array, layout: Layout) {
     this.#words = words
@@ -162,7 +169,7 @@ export class HandleTable {
       state = Atomics.load(w, at)
       if (state >= 0 || (state & PIN_MASK) !== 0) return
     } while (Atomics.compareExchange(w, at, state, 0) !== state)
-    close(w[at + Word.FD]!)
+    if ((w[at + Word.FLAGS]! & HandleFlag.FREES) === 0 || !this.freeing?.leave(w[at + Word.FD]!)) close(w[at + Word.FD]!)
     lock(w, Head.HANDLE_LOCK)
     Atomics.sub(w, Head.HANDLE_LIVE, 1)
     if (-w[at + Word.GENERATION]! + 1 < GENERATION_LIMIT) {

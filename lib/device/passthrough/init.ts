@@ -1,7 +1,7 @@
 /** INIT and DESTROY: what is negotiated with the kernel, and the end of a session. */
 import { errno } from '../../errors.js'
 import { FUSE_INIT_FLAGS, FUSE_KERNEL_VERSION, FuseInitIn, FuseInitOut, type InitFlag } from '../../fuse/abi.js'
-import type { DeviceRequest } from '../handlers.js'
+import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
 import { writeFlagsAndLimits, writeVersion } from '../init-reply.js'
 import { Head, Negotiated } from './layout.js'
 import type { PassthroughOptions } from './options.js'
@@ -59,7 +59,7 @@ export function init(volume: Volume, request: DeviceRequest): number {
   if (volume.options.direct && (offered & bit('PASSTHROUGH')) !== 0n) answer = (answer | bit('PASSTHROUGH')) & ~(bit('HANDLE_KILLPRIV_V2') | bit('ATOMIC_O_TRUNC'))
   if (volume.options.posixAcl && (answer & bit('POSIX_ACL')) === 0n) return -errno.EPROTO
 
-  destroy(volume)
+  endSession(volume)
   let negotiated = 0
   if ((answer & bit('WRITEBACK_CACHE')) !== 0n) negotiated |= Negotiated.WRITEBACK
   if ((answer & bit('POSIX_ACL')) !== 0n) negotiated |= Negotiated.POSIX_ACL
@@ -80,9 +80,15 @@ export function init(volume: Volume, request: DeviceRequest): number {
 }
 
 /** The kernel sends no FORGETs at unmount: the end of a session frees every lookup and every open file. */
-export function destroy(volume: Volume): number {
+function endSession(volume: Volume): void {
   volume.handles.releaseAll()
   volume.inodes.forgetAll()
+  volume.freeing.settle()
   Atomics.store(volume.words, Head.NEGOTIATED, 0)
+}
+
+export function destroy(volume: Volume, request: DeviceRequest): number {
+  if (volume.freeing.pending && !request.mayBlock) return MAY_BLOCK
+  endSession(volume)
   return 0
 }

@@ -1,6 +1,7 @@
 /** The O_PATH descriptors of inode records, in their state words: see InodeTable. */
 import { close } from '../../sys/io.js'
-import { FD_MASK, FD_SHIFT, Flag, InodeRecords, PIN_MASK, Rec, USED } from './inode-record.js'
+import type { Freeing } from './freeing.js'
+import { FD_MASK, FD_SHIFT, Flag, FREES, InodeRecords, PIN_MASK, Rec, USED } from './inode-record.js'
 import { Head } from './layout.js'
 
 /** The descriptor of a state word, −1 for none. */
@@ -9,7 +10,16 @@ export function fdOf(state: number): number {
 }
 
 export abstract class InodeDescriptors extends InodeRecords {
+  /** Where descriptors are left whose closing takes long. */
+  freeing: Freeing | undefined
+
   abstract unpin(index: number): void
+
+  /** Closes what was the descriptor of a record. @param at of the record */
+  protected closeFd(at: number, fd: number): void {
+    if ((this.words[at + Rec.FLAGS]! & FREES) === FREES && this.freeing?.leave(fd)) return
+    close(fd)
+  }
 
   /** The open O_PATH descriptor of a pinned record, or −1. */
   fd(index: number): number {
@@ -55,7 +65,7 @@ export abstract class InodeDescriptors extends InodeRecords {
     const fd = fdOf(state)
     // it may have been kept after the look at its flags, and look as it did
     const kept = (Atomics.load(this.words, at + Rec.FLAGS) & Flag.KEPT) !== 0
-    if (!kept || !this.publishFd(index, fd)) close(fd)
+    if (!kept || !this.publishFd(index, fd)) this.closeFd(at, fd)
     this.unpin(index)
     return true
   }

@@ -42,8 +42,15 @@ export const Flag = {
   PLAIN: 128,
   /** No name leads to it any more: with the record its blocks are given back. */
   GONE: 256,
+  /** It had many blocks when that was last seen: giving them back takes long. Nothing depends on it being so. */
+  LARGE: 512,
+  /** It has lost its last name, or was made without one. The same holds. */
+  NAMELESS: 1024,
   TYPE: 0o170000,
 } as const
+
+/** Closing its last descriptor takes long. */
+export const FREES = Flag.LARGE | Flag.NAMELESS
 
 export const PIN_MASK = 0x1ff
 export const USED = 0x200

@@ -261,7 +261,7 @@ export class InodeTable extends InodeDescriptors {
     const fd = fdOf(state)
     if (fd >= 0) {
       Atomics.sub(w, Head.PATH_FDS, 1)
-      close(fd)
+      this.closeFd(at, fd)
     }
     if ((w[at + Rec.FLAGS]! & Flag.KEPT) !== 0) Atomics.sub(w, Head.KEPT_FDS, 1)
     if ((w[at + Rec.FLAGS]! & Flag.GONE) !== 0) this.space?.gone(index)

@@ -6,6 +6,9 @@
  * `Atomics` or is only touched under a lock.
  */
 
+/** Most descriptors that wait to be closed. */
+export const MOST_FREEING = 64
+
 /** Words of the head. */
 export const Head = {
   /** Guards inserting and removing inodes: hash, free list, counters. */
@@ -48,10 +51,20 @@ export const Head = {
   SPACE_LOCK: 26,
   /** Minor device number of what shows this directory, where it is mounted; 0 for none. */
   OWN_MINOR: 27,
+  /** Descriptors that are to be closed, see Freeing: lock of the list, and how many there are. */
+  FREEING_LOCK: 28,
+  FREEING_COUNT: 29,
+  FREEING_LEFT: 30,
+  FREEING_DONE: 31,
   /** Ids of the threads that serve this directory: what they change is no news to the kernel. */
   THREADS: 32,
   THREADS_END: 64,
-  WORDS: 64,
+  FREEING_CLAIMED: 64,
+  /** What all of them hold, in MiB. */
+  FREEING_MIB: 65,
+  /** A descriptor and MiB each. */
+  FREEING_LIST: 66,
+  WORDS: 66 + 2 * MOST_FREEING,
 } as const
 
 /** Bits of Head.NEGOTIATED. */

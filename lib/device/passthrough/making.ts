@@ -143,10 +143,8 @@ export function link(volume: Volume, request: DeviceRequest): number {
     volume.procPath.set(fd)
     done = linkat(volume.procFd, volume.procPath.digits, volume.fd(parent), volume.name.address, AT_SYMLINK_FOLLOW)
     // a file made without a name has one now
-    if (done === 0 && volume.space !== undefined) {
-      volume.inodes.clearFlags(index, Flag.GONE)
-      volume.space.settle(parent, volume.fd(parent), 0)
-    }
+    if (done === 0) volume.inodes.clearFlags(index, Flag.GONE | Flag.NAMELESS)
+    if (done === 0) volume.space?.settle(parent, volume.fd(parent), 0)
     if (done === 0) done = replyLookup(volume, request, parent)
     else volume.inodes.unpin(parent)
     if (done > 0 && volume.coherent) forgetAttributes(request)

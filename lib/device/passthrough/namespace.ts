@@ -4,7 +4,7 @@ import { FuseBatchForgetIn, FuseEntryOut, FuseForgetIn, FuseForgetOne } from '..
 import { unlinkat } from '../../sys/dir.js'
 import { AT_REMOVEDIR, readlinkat, S_IFDIR, S_IFLNK } from '../../sys/file.js'
 import { getU64 } from '../../wire/u64.js'
-import { NO_REPLY, type DeviceRequest } from '../handlers.js'
+import { MAY_BLOCK, NO_REPLY, type DeviceRequest } from '../handlers.js'
 import { writeEntryOut, writeNegativeEntry } from './attributes.js'
 import type { Volume } from './volume.js'
 
@@ -87,7 +87,7 @@ function remove(volume: Volume, request: DeviceRequest, flags: number): number {
   if (parent < 0) return parent
   const dirFd = volume.fd(parent)
   volume.removal.begin(dirFd, volume.name.address)
-  const failed = unlinkat(dirFd, volume.name.address, flags)
+  const failed = volume.removal.frees && !request.mayBlock ? MAY_BLOCK : unlinkat(dirFd, volume.name.address, flags)
   volume.removal.end(failed === 0)
   volume.space?.settle(parent, dirFd, 0)
   volume.inodes.unpin(parent)

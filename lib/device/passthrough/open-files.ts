@@ -9,7 +9,7 @@ import {
   O_RDONLY, O_RDWR, O_SYNC, O_TMPFILE, O_TRUNC, O_WRONLY, R_OK, S_IFDIR, S_IFLNK, S_IFREG, W_OK,
 } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
-import type { DeviceRequest } from '../handlers.js'
+import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
 import { NO_BACKING } from './backing-files.js'
 import { settleSpace } from './file-ranges.js'
 import { DIRECTORY, FILE, HandleFlag } from './handle-table.js'
@@ -55,6 +55,9 @@ function replyOpen(volume: Volume, request: DeviceRequest, at: number, fd: numbe
   let about = (mount & MountKind.MEMORY) !== 0 ? HandleFlag.MEMORY : 0
   if (volume.options.allowDirectIo && (flags & O_DIRECT) !== 0) about |= HandleFlag.DIRECT
   if ((flags & O_SYNC) !== 0) about |= HandleFlag.SYNC
+  // else a FLUSH would find nothing to do: nothing written through this one, or no ->flush below
+  const flushes = (flags & O_ACCMODE) !== O_RDONLY && (mount & MountKind.LOCAL) === 0
+  if (flushes) about |= HandleFlag.FLUSHES
   const backing = volume.negotiated(Negotiated.PASSTHROUGH) && volume.backing !== undefined ? volume.backing.enter(index, fd) : NO_BACKING
   if (backing > NO_BACKING) about |= HandleFlag.BACKED
   const handle = backing < 0 ? backing : volume.handles.add(fd, FILE, volume.inodes.nodeid(index), about)
@@ -63,8 +66,7 @@ function replyOpen(volume: Volume, request: DeviceRequest, at: number, fd: numbe
     close(fd)
     return handle
   }
-  // a FLUSH would find nothing to do: nothing written through this one, or no ->flush below
-  let open = (flags & O_ACCMODE) === O_RDONLY || (mount & MountKind.LOCAL) !== 0 ? FOPEN_NOFLUSH : 0
+  let open = flushes ? 0 : FOPEN_NOFLUSH
   // nothing else goes with FOPEN_PASSTHROUGH (FOPEN_PASSTHROUGH_MASK in fs/fuse/iomode.c)
   if (backing > NO_BACKING) return writeOpen(volume, request, at, handle, open | FOPEN_PASSTHROUGH, backing)
   if (!volume.coherent || (mount & MountKind.WATCHED) !== 0) open |= volume.rules.fileOpenFlags
@@ -80,6 +82,19 @@ function openNoatime(volume: Volume, index: number, flags: number): number {
   return fd === -errno.EPERM && (flags & O_NOATIME) !== 0 ? volume.open(index, flags & ~O_NOATIME) : fd
 }
 
+/**
+ * With `direct`: whether a file that is to be written has to wait until there is room. The kernel writes
+ * it itself, and nobody here could wait then.
+ * @param index of the file, or of its directory, pinned
+ */
+function waitsForRoom(volume: Volume, request: DeviceRequest, index: number, flags: number): boolean {
+  if (volume.backing === undefined || !volume.freeing.pending || (flags & O_ACCMODE) === O_RDONLY) return false
+  if (!volume.freeing.isScarce(volume.fd(index))) return false
+  if (!request.mayBlock) return true
+  volume.freeing.settle()
+  return false
+}
+
 /** Opens a pinned inode as a file; what is not a regular file has no business here. */
 function openFile(volume: Volume, request: DeviceRequest, index: number, asked: number, killPrivileges: boolean): number {
   const type = volume.inodes.type(index)
@@ -87,9 +102,12 @@ function openFile(volume: Volume, request: DeviceRequest, index: number, asked: 
   if (type === S_IFLNK) return -errno.ELOOP
   if (type !== S_IFREG) return -errno.ENXIO
   if (volume.options.readonly && ((asked & O_ACCMODE) !== O_RDONLY || (asked & O_TRUNC) !== 0)) return -errno.EROFS
+  const cutsMuch = (asked & O_TRUNC) !== 0 && (volume.inodes.flags(index) & Flag.LARGE) !== 0
+  if (cutsMuch && !request.mayBlock || waitsForRoom(volume, request, index, asked)) return MAY_BLOCK
   const kill = killPrivileges && (asked & O_TRUNC) !== 0 && dropPrivileges(volume, request, volume.fd(index))
   const fd = openNoatime(volume, index, openFlags(volume, asked))
   if (volume.space !== undefined && fd >= 0 && (asked & O_TRUNC) !== 0) volume.space.settle(index, fd, 0)
+  if (cutsMuch && fd >= 0) volume.inodes.clearFlags(index, Flag.LARGE)
   if (kill) restorePrivileges(volume, volume.inodes.nodeid(index))
   return fd
 }
@@ -141,7 +159,7 @@ export function create(volume: Volume, request: DeviceRequest): number {
   const kill = (args.getUint32(argsAt + FuseCreateIn.open_flags, true) & FUSE_OPEN_KILL_SUIDGID) !== 0
   const parent = pinDirectory(volume, request.nodeid)
   if (parent < 0) return parent
-  const done = createIn(volume, request, volume.fd(parent), flags, mode, umask, kill)
+  const done = waitsForRoom(volume, request, parent, flags) ? MAY_BLOCK : createIn(volume, request, volume.fd(parent), flags, mode, umask, kill)
   volume.space?.settle(parent, volume.fd(parent), 0)
   volume.inodes.unpin(parent)
   return done
@@ -213,6 +231,7 @@ export function tmpfile(volume: Volume, request: DeviceRequest): number {
   const parent = pinDirectory(volume, request.nodeid)
   if (parent < 0) return parent
   let done = volume.space === undefined ? 0 : volume.space.full
+  if (waitsForRoom(volume, request, parent, flags)) done = MAY_BLOCK
   if (done === 0) done = enterCaller(volume, request, args.getUint32(argsAt + FuseCreateIn.umask, true))
   if (done === 0) {
     const fd = volume.openat(volume.fd(parent), volume.dot, openFlags(volume, flags) & ~O_TRUNC | O_TMPFILE | flags & O_EXCL, mode & 0o7777)
@@ -233,10 +252,24 @@ export function tmpfile(volume: Volume, request: DeviceRequest): number {
   return done
 }
 
+/** If closing a released file takes long the last one to use it is told so. */
+function noteRelease(volume: Volume, nodeid: number, handle: number): void {
+  const { inodes, handles } = volume
+  if ((inodes.flags(inodes.indexOf(nodeid)) & Flag.NAMELESS) === 0) return
+  const index = inodes.pin(nodeid)
+  if (index < 0) return
+  // what the kernel has written itself was not seen
+  if ((handles.flags(handle) & HandleFlag.BACKED) !== 0 && volume.statFd(handles.fd(handle)) === 0) volume.note(index)
+  // with another descriptor it is that one's end which takes long
+  if ((inodes.flags(index) & Flag.LARGE) !== 0 && inodes.fd(index) < 0) handles.setFlags(handle, HandleFlag.FREES)
+  inodes.unpin(index)
+}
+
 function releaseHandle(volume: Volume, request: DeviceRequest, kind: number): number {
   const handle = volume.handles.pin(request.args, request.argsAt + FuseReleaseIn.fh, kind, request.nodeid)
   if (handle < 0) return handle
   const released = volume.handles.release(handle)
+  if (kind === FILE && released) noteRelease(volume, request.nodeid, handle)
   if (kind === FILE) settleSpace(volume, request.nodeid, volume.handles.fd(handle), 0)
   if (released && (volume.handles.flags(handle) & HandleFlag.BACKED) !== 0) {
     const index = volume.inodes.pin(request.nodeid)

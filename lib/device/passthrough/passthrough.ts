@@ -145,14 +145,41 @@ export class Passthrough implements Handlers {
       return leastReply[opcode] === 0 && isSilent(opcode) ? NO_REPLY : -errno.EINVAL
     }
     if (request.replyBytes < leastReply[opcode]!) return -errno.EINVAL
-    if (request.mayBlock) return operation(this.#volume, request)
-    if (isSlow[opcode] === 1) return MAY_BLOCK
-    if (this.#volume.mounts.all(MountKind.MEMORY)) return operation(this.#volume, request)
-    if (this.#slow.avoids(opcode)) return MAY_BLOCK
-    const startUs = microseconds()
-    const done = operation(this.#volume, request)
-    this.#slow.took(opcode, elapsedUs(startUs, microseconds()))
-    return done
+    let done = 0
+    if (request.mayBlock) {
+      done = operation(this.#volume, request)
+    } else if (isSlow[opcode] === 1) {
+      return MAY_BLOCK
+    } else if (this.#volume.mounts.all(MountKind.MEMORY)) {
+      done = operation(this.#volume, request)
+    } else {
+      if (this.#slow.avoids(opcode)) return MAY_BLOCK
+      const startUs = microseconds()
+      done = operation(this.#volume, request)
+      this.#slow.took(opcode, elapsedUs(startUs, microseconds()))
+    }
+    return done === -errno.ENOSPC || done === -errno.EDQUOT ? this.#withRoom(operation, request, done) : done
+  }
+
+  /** A request lacked room. What is being freed is gone to its caller: once that is done it is tried again. */
+  #withRoom(operation: Operation, request: DeviceRequest, failed: number): number {
+    const { freeing } = this.#volume
+    if (!freeing.pending) return failed
+    if (!request.mayBlock) return MAY_BLOCK
+    freeing.settle()
+    return operation(this.#volume, request)
+  }
+
+  mayLeave(): void {
+    this.#volume.freeing.enable()
+  }
+
+  claimLeft(): boolean {
+    return this.#volume.freeing.claim()
+  }
+
+  finish(): void {
+    this.#volume.freeing.finish()
   }
 
   close(): void {

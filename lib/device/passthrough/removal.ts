@@ -11,7 +11,8 @@
  * and then sees to it that the descriptor stays. So one of them sees what the other did.
  */
 import { S_IFDIR } from '../../sys/file.js'
-import { Flag } from './inode-record.js'
+import { LARGE_BLOCKS } from './freeing.js'
+import { FREES, Flag } from './inode-record.js'
 import { Head } from './layout.js'
 import type { Volume } from './volume.js'
 
@@ -27,6 +28,9 @@ export class Removal {
   #isOther = false
   /** Of an inode that is not known, if this is its last name. */
   #blocks = 0
+  #large = false
+  /** The removal itself gives back the blocks of a large file: it takes long. */
+  frees = false
 
   constructor(volume: Volume) {
     this.#volume = volume
@@ -38,11 +42,14 @@ export class Removal {
     this.#index = 0
     this.#kept = this.#keptHere = false
     this.#blocks = 0
+    this.frees = false
     if (this.#volume.statName(dirFd, name) < 0) return
     if (stat.nlink > 1 && stat.type !== S_IFDIR) return
     const index = inodes.pinKnown(stat)
+    this.#large = stat.blocks >= LARGE_BLOCKS
     if (index === 0) {
       this.#blocks = stat.blocks
+      this.frees = this.#large
       return
     }
     this.#index = index
@@ -50,6 +57,7 @@ export class Removal {
     this.#isOther = !inodes.sameBirth(index, stat)
     if (this.#isOther) this.#blocks = stat.blocks
     this.#keep(index)
+    this.frees = this.#large && (this.#isOther || inodes.fd(index) < 0)
   }
 
   #keep(index: number): void {
@@ -66,6 +74,7 @@ export class Removal {
     const index = this.#index
     if (removed && this.#blocks > 0) space?.add(-this.#blocks)
     if (index === 0) return
+    if (removed && !this.#isOther) inodes.setFlags(index, this.#large ? FREES : Flag.NAMELESS)
     if (removed && space !== undefined && !this.#isOther) {
       // another name may have come meanwhile; without a descriptor nobody can tell
       const fd = inodes.fd(index)

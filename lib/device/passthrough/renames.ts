@@ -4,7 +4,7 @@ import { FuseRename2In, FuseRenameIn } from '../../fuse/abi.js'
 import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2 } from '../../sys/dir.js'
 import { S_IFDIR } from '../../sys/file.js'
 import { getU64 } from '../../wire/u64.js'
-import type { DeviceRequest } from '../handlers.js'
+import { MAY_BLOCK, type DeviceRequest } from '../handlers.js'
 import { NO_ID } from './id-map.js'
 import type { NameFilter } from './name-filter.js'
 import { pinDirectory } from './namespace.js'
@@ -57,7 +57,8 @@ function move(volume: Volume, request: DeviceRequest, newNodeid: number, flags: 
   if (replaces) volume.removal.begin(newDirFd, volume.newName.address)
   // a whiteout is a new inode; its owner's groups are not sent, and the kernel has checked what they permit
   const makes = (flags & RENAME_WHITEOUT) !== 0 && request.uid !== NO_ID
-  let failed = makes ? volume.caller.enter(request, false) : 0
+  let failed = replaces && volume.removal.frees && !request.mayBlock ? MAY_BLOCK : 0
+  if (failed === 0 && makes) failed = volume.caller.enter(request, false)
   if (failed === 0) failed = renameat2(volume.fd(parent), volume.name.address, newDirFd, volume.newName.address, flags)
   if (makes) volume.caller.leave()
   if (replaces) volume.removal.end(failed === 0)

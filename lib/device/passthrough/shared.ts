@@ -8,6 +8,7 @@ import { Capabilities, CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMI
 import { AT_EMPTY_PATH, O_DIRECTORY, O_PATH, openPath, STATX_MNT_ID, statxPath } from '../../sys/file.js'
 import { close } from '../../sys/io.js'
 import { mapAnonymous, unmap, viewRegion } from '../../sys/memory.js'
+import { closeLeft } from './freeing.js'
 import { HandleTable, HANDLE_LIMIT } from './handle-table.js'
 import { Flag, ROOT_INDEX } from './inode-record.js'
 import { InodeTable } from './inode-table.js'
@@ -32,6 +33,8 @@ export interface PassthroughShared {
   readonly procFd: number
   /** Most descriptors that stay open for inodes that nothing else leads to: unlinked files above all. */
   readonly keptLimit: number
+  /** Most that wait to be closed, see Freeing. */
+  readonly freeingLimit: number
   /** Tells of changes of the file systems that the tree lies on; −1 unless cache=coherent. */
   readonly fanotifyFd: number
   /** What cannot be done here and why, one line each, to be said once. */
@@ -43,6 +46,8 @@ export interface PassthroughLimits {
   inodes?: number
   /** O_PATH descriptors kept open for speed. */
   cachedDescriptors?: number
+  /** Descriptors that may wait to be closed, at most. */
+  freeing?: number
   /** False: behave as where file handles cannot be used. */
   fileHandles?: boolean
 }
@@ -107,7 +112,7 @@ export function openPassthrough(options: PassthroughOptions, limits: Passthrough
     if (handles && mountFd < 0) notices.push(`${options.root}: its file system has no usable file handles; files renamed on this side can be lost to the mount until they are looked up again`)
     if (options.direct && !new Capabilities().has(CAP_SYS_ADMIN)) notices.push('not root: option direct has no effect')
     if (!mayActForOthers()) notices.push('not root: new files belong to the user of the device, whoever creates them')
-    return { options, address, lengthBytes, layout, procFd, fanotifyFd, keptLimit: Math.floor(descriptors / 2), notices }
+    return { options, address, lengthBytes, layout, procFd, fanotifyFd, keptLimit: Math.floor(descriptors / 2), freeingLimit: limits.freeing ?? Math.floor(descriptors / 16), notices }
   } catch (error) {
     if (address !== 0) unmap(address, lengthBytes)
     for (const fd of [fanotifyFd, mountFd, procFd]) if (fd >= 0) close(fd)
@@ -150,6 +155,7 @@ export function closePassthrough(shared: PassthroughShared): void {
   const inodes = new InodeTable(words, shared.address, shared.layout)
   new HandleTable(words, shared.layout).releaseAll()
   inodes.forgetAll()
+  closeLeft(words)
   inodes.closeRoot()
   new MountTable(words, shared.layout).closeAll()
   close(shared.procFd)

@@ -14,6 +14,7 @@ import { AttributeNotice } from './attribute-notice.js'
 import { BackingFiles } from './backing-files.js'
 import { Caller } from './caller.js'
 import { FdCache } from './fd-cache.js'
+import { Freeing, LARGE_BLOCKS, LARGE_BYTES } from './freeing.js'
 import { HandleTable } from './handle-table.js'
 import type { Ids } from './id-map.js'
 import { Flag } from './inode-record.js'
@@ -49,6 +50,8 @@ export class Volume {
   readonly inodes: InodeTable
   readonly handles: HandleTable
   readonly mounts: MountTable
+  /** Descriptors whose closing takes long. */
+  readonly freeing: Freeing
   readonly procFd: number
   readonly caller: Caller
   /** User and group ids are translated. */
@@ -100,6 +103,7 @@ export class Volume {
     if (shared.options.maxSize !== Infinity) this.space = this.inodes.space = new Space(this.words, shared.layout, shared.options.maxSize)
     this.handles = new HandleTable(this.words, shared.layout)
     this.mounts = new MountTable(this.words, shared.layout)
+    this.freeing = this.inodes.freeing = this.handles.freeing = new Freeing(this.words, shared.address, shared.freeingLimit)
     if (shared.options.direct && windowFd >= 0) this.backing = new BackingFiles(this.words, this.inodes, this.mounts, new BackingWindow(windowFd))
     if (windowFd >= 0) this.attributeNotice = new AttributeNotice(windowFd)
     this.cache = new FdCache(this.words, shared.layout, this.inodes)
@@ -133,6 +137,32 @@ export class Volume {
   mountKind(index: number): number {
     const kind = this.mounts.kind(this.inodes.mountId(index))
     return this.coherent && !this.#watched(index) ? kind & ~MountKind.WATCHED : kind
+  }
+
+  /** Notes of a pinned inode what `stat` says of how long it takes to free it. */
+  note(index: number): void {
+    const { stat, inodes } = this
+    const flags = inodes.flags(index)
+    const large = stat.blocks >= LARGE_BLOCKS
+    if (large !== ((flags & Flag.LARGE) !== 0)) {
+      if (large) inodes.setFlags(index, Flag.LARGE)
+      else inodes.clearFlags(index, Flag.LARGE)
+    }
+    if (stat.nlink === 0 && (flags & Flag.NAMELESS) === 0) inodes.setFlags(index, Flag.NAMELESS)
+  }
+
+  /** The same for an open file that reaches up to `end` by now, in bytes. */
+  noteEnd(nodeid: number, end: number): void {
+    if (end < LARGE_BYTES || this.isLarge(nodeid)) return
+    const index = this.inodes.pin(nodeid)
+    if (index < 0) return
+    this.inodes.setFlags(index, Flag.LARGE)
+    this.inodes.unpin(index)
+  }
+
+  /** Whether an inode had many blocks when that was last seen. */
+  isLarge(nodeid: number): boolean {
+    return (this.inodes.flags(this.inodes.indexOf(nodeid)) & Flag.LARGE) !== 0
   }
 
   /** Whether INIT negotiated a `Negotiated` bit. */
@@ -289,12 +319,16 @@ export class Volume {
 
   /** See InodeFinder. */
   lookup(parent: number, dirFd: number, name: Region, nameAt = 0): number {
-    return this.#finder.lookup(parent, dirFd, name, nameAt)
+    const index = this.#finder.lookup(parent, dirFd, name, nameAt)
+    if (index > 0) this.note(index)
+    return index
   }
 
   /** See InodeFinder. */
   adopt(fd: number, parent: number, name: Region | undefined): number {
-    return this.#finder.adopt(fd, parent, name)
+    const index = this.#finder.adopt(fd, parent, name)
+    if (index > 0) this.note(index)
+    return index
   }
 
   /** See InodeFinder. */
