@@ -7,6 +7,7 @@ import { POOL_STATE_BYTES, type PoolSetup } from '../device/pool-protocol.js'
 import { Notifications, type NotificationSource } from '../device/notifications.js'
 import { Pool } from '../device/pool.js'
 import { allocateSharedQueue } from '../device/shared-queue.js'
+import { ThreadsStuckError } from '../device/threads-stuck.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
 import type { NotificationFds } from './notifier-protocol.js'
 import type { DeviceInfo, DeviceMemory, Transport } from './transport.js'
@@ -50,6 +51,8 @@ export class EmulatedTransport implements Transport {
   #pool: Pool | undefined
   #loop: Loop | undefined
   #notifications: Notifications | undefined
+  /** Resolves when threads that hang in a system call, and may use what the handlers have, have ended. */
+  #inUse: Promise<unknown> | undefined
 
   /**
    * @param features that the device offers: both, but in tests
@@ -125,17 +128,23 @@ export class EmulatedTransport implements Transport {
   async stop(): Promise<void> {
     const notifications = this.#notifications
     this.#notifications = undefined
-    await notifications?.stop()
-    await this.#pool?.close()
-    this.#pool = undefined
-    await this.#loop?.close()
-    this.#loop = undefined
+    try {
+      await notifications?.stop()
+      await this.#pool?.close()
+      this.#pool = undefined
+      await this.#loop?.close()
+      this.#loop = undefined
+    } catch (error) {
+      if (error instanceof ThreadsStuckError) this.#inUse = error.ended
+      throw error
+    }
   }
 
   async close(): Promise<void> {
     // after a start that failed
     await this.#notifications?.stop()
     await this.#loop?.close()
-    this.#handlers.close()
+    if (this.#inUse) void this.#inUse.then(() => this.#handlers.close())
+    else this.#handlers.close()
   }
 }
