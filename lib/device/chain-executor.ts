@@ -8,6 +8,7 @@
 import { errno } from '../errors.js'
 import { FuseInHeader, FuseInterruptIn, FuseOutHeader, FuseWriteIn } from '../fuse/abi.js'
 import { Op } from '../fuse/opcodes.js'
+import { isBeingKilled } from '../sys/being-killed.js'
 import { mapAnonymous, scratch, unmap, viewRegion, type Region } from '../sys/memory.js'
 import { DeviceRing, MAX_CHAIN } from '../virtio/device-ring.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
@@ -108,7 +109,8 @@ export class ChainExecutor {
     request.extensionBytes = view.getUint16(at + FuseInHeader.total_extlen, true) * 8
     if (length < FuseInHeader.SIZE || length > ring.readableBytes) return this.#reply(-errno.EINVAL, false)
 
-    if (this.#request.mayBlock && this.#interrupts?.has(request.uniqueLow, request.uniqueHigh)) return this.#reply(-errno.EINTR, false)
+    // whoever lives on after a signal gets no EINTR from a disk's file system either
+    if (this.#request.mayBlock && this.#interrupts?.has(request.uniqueLow, request.uniqueHigh) && isBeingKilled(request.pid)) return this.#reply(-errno.EINTR, false)
 
     const headBytes = opcode === Op.WRITE ? Math.min(WRITE_HEAD, length) : length
     if (ring.lengths[0]! < headBytes) {

@@ -3,7 +3,6 @@
  * answered EINTR, so the kernel knows nothing of the lookups and handles that the device gave out.
  * They are given back.
  */
-import { readFileSync } from 'node:fs'
 import { direntSize, FuseDirent, FuseDirentplus, FuseEntryOut, FuseInHeader, FuseOpenOut, FuseReleaseIn } from '../fuse/abi.js'
 import { Op } from '../fuse/opcodes.js'
 import { copyU64 } from '../wire/u64.js'
@@ -78,21 +77,4 @@ export function forgetReply(view: DataView, opcode: number, out: number, payload
 
 function isDot(view: DataView, name: number, bytes: number): boolean {
   return (bytes === 1 || (bytes === 2 && view.getUint8(name + 1) === 46)) && view.getUint8(name) === 46
-}
-
-const SIGKILL_BIT = 1n << 8n
-
-/**
- * Whether a thread is about to die: then, and only then, nobody can tell an interrupted request
- * from one that was never made.
- *
- * @param pid of the thread, as fuse_in_header has it
- */
-export function isBeingKilled(pid: number): boolean {
-  try {
-    const status = readFileSync(`/proc/${pid}/status`, 'latin1')
-    return [...status.matchAll(/^(?:SigPnd|ShdPnd):\s+([0-9a-f]+)$/gm)].some(([, mask]) => (BigInt(`0x${mask}`) & SIGKILL_BIT) !== 0n)
-  } catch {
-    return false
-  }
 }

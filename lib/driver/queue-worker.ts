@@ -187,7 +187,7 @@ export class QueueWorker {
     this.start()
     while (!this.ended) {
       if (this.pass() > 0 || this.#pollForWork()) continue
-      if (this.fallAsleep()) this.wait(this.#queue.leftMs)
+      if (this.fallAsleep()) this.wait(this.#queue.wakeMs)
       this.awake()
     }
   }
@@ -218,6 +218,7 @@ export class QueueWorker {
     if (this.#fuseOpen) work += this.#requests()
     work += this.#passLocal()
     this.#countInFlight()
+    this.#queue.lookAtSignalled()
     // what came back was taken before
     if (this.#setup.requestLimitMs > 0 && !this.#gone && this.#queue.leftMs === 0) this.#deviceLate()
     if (this.#draining && this.#queue.inFlight === 0 && (this.#gone || (this.#hiprio?.ring.inFlight ?? 0) === 0)) {

@@ -10,15 +10,16 @@
  *
  * A full ring: what is read then waits here, in order, and the completion that makes room sends
  * it. Reading goes on, up to a limit, because the INTERRUPTs that free a caller of a slow device
- * come by the same way; a request that still waits here is given up at once.
+ * come by the same way; a request that still waits here is given up when its caller is killed.
  */
 import { errno } from '../errors.js'
 import { FuseEntryOut, FuseInHeader, FuseInitIn, FuseInitOut, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
 import { adaptInitReply, adaptInitRequest, type InitPolicy } from '../fuse/init.js'
 import { hasReply, Op, OPCODE_LIMIT } from '../fuse/opcodes.js'
+import { isBeingKilled } from '../sys/being-killed.js'
 import { mapAnonymous, scratch, viewRegion, type Region } from '../sys/memory.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
-import { buildRelease, forgetReply, isBeingKilled, releaseOpcode } from './abandoned-reply.js'
+import { buildRelease, forgetReply, releaseOpcode } from './abandoned-reply.js'
 import { Counter } from './counters.js'
 import type { HiprioSink } from './hiprio-queue.js'
 import { handOverBatch, handOverForget } from './hiprio-requests.js'
@@ -39,6 +40,18 @@ export const enum Received {
   FULL = -1,
   /** The file system is unmounted, or its connection aborted. */
   UNMOUNTED = -2,
+}
+
+/** How often callers are looked at that got a signal and wait on. */
+const LOOK_AGAIN_MS = 250
+
+const enum Interrupted {
+  /** The request is not on this queue. */
+  ELSEWHERE,
+  /** Nothing more is to be done about it. */
+  SETTLED,
+  /** Its caller is not being killed. */
+  LIVES_ON,
 }
 
 /** Called on the worker's thread for what is no request's own business. */
@@ -63,6 +76,9 @@ export class RequestQueue extends RequestRing {
   protected readonly init: InitPolicy
   protected readonly events: QueueEvents
   #failed = false
+  /** Uniques of requests whose callers got a signal and were not killed by it. */
+  #signalled: (readonly [low: number, high: number])[] = []
+  #lookMs = 0
   #initReply: Region | undefined
 
   constructor(
@@ -242,25 +258,75 @@ export class RequestQueue extends RequestRing {
   }
 
   /**
-   * The caller of a request was interrupted. A request that is still here has done nothing and is
-   * given up at once. One that the device has is answered for a caller that is being killed, since
-   * the kernel lets it die only then; any other waits on, for the device may have done the work.
+   * The caller of a request got a signal. If that kills it, it is answered now, since the kernel lets
+   * it die only then; a request that is still here is given up. Anybody else waits on: what is asked
+   * of a disk's file system ends with no EINTR, and few programs expect one.
    *
    * @returns whether the request is on this queue
    */
   interrupt(uniqueLow: number, uniqueHigh: number): boolean {
+    const found = this.#interrupt(uniqueLow, uniqueHigh)
+    if (found === Interrupted.LIVES_ON) {
+      if (this.#signalled.length === 0) this.#lookMs = performance.now() + LOOK_AGAIN_MS
+      this.#signalled.push([uniqueLow, uniqueHigh])
+    }
+    return found !== Interrupted.ELSEWHERE
+  }
+
+  /** Milliseconds until somebody has to look here although nothing has happened, −1 when nobody has to. */
+  get wakeMs(): number {
+    const { leftMs } = this
+    if (this.#signalled.length === 0) return leftMs
+    const lookMs = Math.max(0, Math.ceil(this.#lookMs - performance.now()))
+    return leftMs < 0 ? lookMs : Math.min(leftMs, lookMs)
+  }
+
+  /** The kernel tells of a caller's first signal alone: whether a later one kills it has to be looked for. */
+  lookAtSignalled(): void {
+    if (this.#signalled.length === 0) return
+    const nowMs = performance.now()
+    if (nowMs < this.#lookMs) return
+    this.#lookMs = nowMs + LOOK_AGAIN_MS
+    this.#signalled = this.#signalled.filter(([low, high]) => this.#interrupt(low, high) === Interrupted.LIVES_ON)
+  }
+
+  #interrupt(uniqueLow: number, uniqueHigh: number): Interrupted {
+    const parked = this.#interruptParked(uniqueLow, uniqueHigh)
+    if (parked !== Interrupted.ELSEWHERE) return parked
     const { slots } = this
-    if (this.#interruptParked(uniqueLow, uniqueHigh)) return true
     for (const slot of this.ring.outstanding()) {
       if (slots.uniqueLow[slot] !== uniqueLow || slots.uniqueHigh[slot] !== uniqueHigh || slots.waiter[slot] !== Waiter.KERNEL) continue
-      const pid = this.region.view.getUint32(slots.at(slot) + Slot.IN + FuseInHeader.pid, true)
-      if (slots.opcode[slot] !== Op.INIT && this.isBeingKilled(pid)) {
-        slots.waiter[slot] = Waiter.NOBODY
-        this.fail(uniqueLow, uniqueHigh, -errno.EINTR)
-      }
-      return true
+      if (slots.opcode[slot] === Op.INIT) return Interrupted.SETTLED
+      if (!this.isBeingKilled(this.#pid(slot))) return Interrupted.LIVES_ON
+      slots.waiter[slot] = Waiter.NOBODY
+      this.fail(uniqueLow, uniqueHigh, -errno.EINTR)
+      return Interrupted.SETTLED
     }
-    return false
+    return Interrupted.ELSEWHERE
+  }
+
+  #interruptParked(uniqueLow: number, uniqueHigh: number): Interrupted {
+    const { slots } = this
+    for (let place = 0; place < this.parked.length; place++) {
+      const slot = this.parked.at(place)
+      if (slots.uniqueLow[slot] !== uniqueLow || slots.uniqueHigh[slot] !== uniqueHigh) continue
+      const opcode = slots.opcode[slot]!
+      // the end of a close(), which gives the caller's locks back, has to come to the device
+      if (opcode === Op.INIT || opcode === Op.FLUSH) return Interrupted.SETTLED
+      const pid = this.#pid(slot)
+      // of one that has no number here nobody would see that it is killed: what has done nothing may fail
+      const unseen = pid === 0 && !this.mayHaveBegun(slot)
+      if (!unseen && !this.isBeingKilled(pid)) return Interrupted.LIVES_ON
+      this.parked.remove(place)
+      this.giveUp(slot, -errno.EINTR)
+      return Interrupted.SETTLED
+    }
+    return Interrupted.ELSEWHERE
+  }
+
+  /** The thread that waits for a request. */
+  #pid(slot: number): number {
+    return this.region.view.getUint32(this.slots.at(slot) + Slot.IN + FuseInHeader.pid, true)
   }
 
   /** Of the caller of a request, by its number; a method, so that tests can have one who stays so. */
@@ -268,23 +334,8 @@ export class RequestQueue extends RequestRing {
     return isBeingKilled(pid)
   }
 
-  #interruptParked(uniqueLow: number, uniqueHigh: number): boolean {
-    const { slots } = this
-    for (let place = 0; place < this.parked.length; place++) {
-      const slot = this.parked.at(place)
-      if (slots.uniqueLow[slot] !== uniqueLow || slots.uniqueHigh[slot] !== uniqueHigh) continue
-      const opcode = slots.opcode[slot]!
-      // the end of a close(), which gives the caller's locks back, has to come to the device
-      if (opcode === Op.INIT || opcode === Op.FLUSH || this.mustWait(slot)) return true
-      this.parked.remove(place)
-      this.giveUp(slot, -errno.EINTR)
-      return true
-    }
-    return false
-  }
-
   /** Whether a request that is here may have done something, so that its caller has to hear how it ends. */
-  protected mustWait(_slot: number): boolean {
+  protected mayHaveBegun(_slot: number): boolean {
     return false
   }
 

@@ -10,7 +10,6 @@ import { errno } from '../errors.js'
 import { FuseEntryOut, FuseInHeader, FuseOutHeader, FuseWriteIn, FuseWriteOut } from '../fuse/abi.js'
 import { Op, replyFixedBytes } from '../fuse/opcodes.js'
 import { setU64 } from '../wire/u64.js'
-import { isBeingKilled } from './abandoned-reply.js'
 import type { HiprioSink } from './hiprio-queue.js'
 import { Slot } from './memory-plan.js'
 import { ROOT } from './node-table.js'
@@ -126,8 +125,8 @@ export class SessionQueue extends PausingQueue {
     super.giveUp(slot, error)
   }
 
-  protected override mustWait(slot: number): boolean {
-    return this.stage[slot] !== Stage.NEW && !isBeingKilled(this.region.view.getUint32(this.slots.at(slot) + FuseInHeader.pid, true))
+  protected override mayHaveBegun(slot: number): boolean {
+    return this.stage[slot] !== Stage.NEW
   }
 
   protected override sendParked(): void {

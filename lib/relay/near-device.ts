@@ -14,6 +14,7 @@ import { errno } from '../errors.js'
 import { FuseInHeader, FuseInterruptIn, FuseOutHeader } from '../fuse/abi.js'
 import { hasReply, Op } from '../fuse/opcodes.js'
 import type { LocalDevice } from '../driver/local-device.js'
+import { isBeingKilled } from '../sys/being-killed.js'
 import type { Region } from '../sys/memory.js'
 import { DeviceRing } from '../virtio/device-ring.js'
 import type { RingFeatures } from '../virtio/driver-ring.js'
@@ -129,8 +130,8 @@ export class NearDevice implements LocalDevice {
   }
 
   /**
-   * A request that was not sent is given up at once; of one that was, the far end is told. One that
-   * has been answered meanwhile needs nothing.
+   * A request that was not sent is given up when its caller is being killed; of one that was sent,
+   * the far end is told. One that has been answered meanwhile needs nothing.
    *
    * @param at byte of the region where the INTERRUPT is
    * @returns whether a message has to be sent
@@ -141,12 +142,19 @@ export class NearDevice implements LocalDevice {
     const entry = this.#requests.find(view.getUint32(unique, true), view.getUint32(unique + 4, true))
     if (entry === NONE) return false
     if (this.#requests.isWaiting(entry)) {
+      // whoever lives on after a signal gets no EINTR from a disk's file system either
+      if (!this.isBeingKilled(view.getUint32(this.#requests.requestAt(entry) + FuseInHeader.pid, true))) return false
       this.#sender.forget(entry)
       this.#requests.fail(entry, -errno.EINTR)
       return false
     }
     this.#sender.queueInterrupt(head, at, entry)
     return true
+  }
+
+  /** Of the caller of a request, by its number; a method, so that tests can have one who stays so. */
+  protected isBeingKilled(pid: number): boolean {
+    return isBeingKilled(pid)
   }
 
   #takeRequests(index: number): number {

@@ -346,6 +346,16 @@ t.test('a READ of more than 1 MiB needs no bounce buffer', async t => {
 
 const INTERRUPTS: Piece[][] = [[[48, false]], [[40, false], [8, false]], [[44, false], [4, false]], [[7, false], [38, false], [3, false]], [[40, false], [8, false], [64, true]]]
 
+t.test('what waited for its turn is executed although its caller has had a signal', async t => {
+  withDriver(driver => {
+    const request = message(Op.FSYNC, Buffer.alloc(16))
+    request.writeUInt32LE(process.pid, FuseInHeader.pid)
+    new Interrupts(driver.interrupts).post(request.readUInt32LE(FuseInHeader.unique), request.readUInt32LE(FuseInHeader.unique + 4))
+    t.equal(decode(driver.run(request, [[56, false], [16, true]]).reply).error, 0)
+    t.match(driver.seen, [{ opcode: Op.FSYNC }])
+  })
+})
+
 t.test('INTERRUPT, wherever its argument lies', async t => {
   for (const pieces of INTERRUPTS) {
     withDriver(driver => {

@@ -3,7 +3,7 @@ import t from 'tap'
 import { Slot } from '../../lib/driver/memory-plan.js'
 import { FuseOutHeader } from '../../lib/fuse/abi.js'
 import { Op } from '../../lib/fuse/opcodes.js'
-import { makeScene, type Message } from '../support/near-scene.js'
+import { DYING, makeScene, type Message } from '../support/near-scene.js'
 
 const MIB = 1 << 20
 
@@ -70,21 +70,22 @@ t.test('no more in flight than the far end takes', async t => {
 t.test('FORGETs and INTERRUPTs overtake what waits', async t => {
   const scene = makeScene(t, { requests: 2, large: 4 })
   const { device, region } = scene
-  for (let slot = 0; slot < 5; slot++) scene.request(slot, Op.STATFS)
+  for (let slot = 0; slot < 5; slot++) scene.request(slot, Op.STATFS, { pid: slot === 3 ? DYING : process.pid })
   device.pass()
   const sent = scene.messages()
   t.equal(sent.length, 2)
   scene.urgent(0, Op.FORGET, 1, 0)
-  // of one that is at the far end, of one that waits here, of one that nobody knows
+  // of one that is at the far end, of two that wait here, of one that nobody knows
   scene.urgent(1, Op.INTERRUPT, 2 * 1 + 2, 0)
   scene.urgent(2, Op.INTERRUPT, 2 * 3 + 2, 0)
-  scene.urgent(3, Op.INTERRUPT, 4444, 0)
+  scene.urgent(3, Op.INTERRUPT, 2 * 4 + 2, 0)
+  scene.urgent(4, Op.INTERRUPT, 4444, 0)
   device.pass()
   const urgent = scene.messages()
   t.strictSame(urgent.map(({ opcode }) => opcode), [Op.FORGET, Op.INTERRUPT])
   t.strictSame([urgent[1]!.bytes.readUInt32LE(40), urgent[1]!.bytes.readUInt32LE(44)], [sent[1]!.low, sent[1]!.high], 'by its unique on the wire')
-  t.strictSame(scene.usedUrgent().sort(), [0, 1, 2, 3], 'all buffers came back')
-  t.strictSame(scene.used(), [[3, 16]], 'the one that waited is given up at once')
+  t.strictSame(scene.usedUrgent().sort(), [0, 1, 2, 3, 4], 'all buffers came back')
+  t.strictSame(scene.used(), [[3, 16]], 'the one whose caller is being killed is given up')
   t.equal(region.view.getInt32(scene.slotAt(3) + Slot.OUT + FuseOutHeader.error, true), -4, 'EINTR')
   scene.reply(sent[0]!)
   scene.reply(sent[1]!)

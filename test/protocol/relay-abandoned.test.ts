@@ -1,23 +1,14 @@
 /**
  * Callers that are killed: they are answered at once, and what their replies carry is given back.
- * That a thread is about to die is made up here: only a thread that cannot run yet stays so.
  */
 import t, { type Test } from 'tap'
-import { RequestQueue } from '../../lib/driver/request-queue.js'
 import { errno } from '../../lib/errors.js'
 import { direntSize, FuseDirent, FuseDirentplus, FuseEntryOut, FuseInHeader, FuseOpenOut, FuseReadIn, FuseReleaseIn } from '../../lib/fuse/abi.js'
 import { Op } from '../../lib/fuse/opcodes.js'
+import { DYING, DyingRequestQueue } from '../support/dying.js'
 import { args, names } from '../support/mock-fuse.js'
 import type { TakenRequest } from '../support/mock-device.js'
 import { Counter, RelayFixture, withRelay, type RelayOptions } from '../support/relay-fixture.js'
-
-const DYING = 7777
-
-class Queue extends RequestQueue {
-  protected override isBeingKilled(pid: number): boolean {
-    return pid === DYING
-  }
-}
 
 /** A request of somebody who is then killed: it is with the device, and its caller has been answered. */
 function killed(t: Test, relay: RelayFixture, opcode: number, body: Uint8Array): TakenRequest {
@@ -55,7 +46,7 @@ function forgotten(relay: RelayFixture): bigint[] {
 }
 
 for (const mode of [{ queueSize: 4, indirectDesc: true }, { queueSize: 8, indirectDesc: false }, { queueSize: 64 }] as RelayOptions[]) {
-  const options = { ...mode, eventIdx: false, queueClass: Queue }
+  const options = { ...mode, eventIdx: false, queueClass: DyingRequestQueue }
   const name = `ring of ${mode.queueSize}${mode.indirectDesc === false ? ', direct' : ''}`
 
   t.test(`CREATE: its lookup is forgotten, its handle released (${name})`, async t => {
@@ -148,7 +139,7 @@ for (const mode of [{ queueSize: 4, indirectDesc: true }, { queueSize: 8, indire
 }
 
 t.test('INIT is never abandoned: the mount needs its answer', async t => {
-  await withRelay(t, { queueClass: Queue }, relay => {
+  await withRelay(t, { queueClass: DyingRequestQueue }, relay => {
     const unique = relay.fuse.send(Op.INIT, args(64), { pid: DYING })!
     relay.receiveAll()
     const request = relay.device.takeOne()
@@ -164,7 +155,7 @@ t.test('INIT is never abandoned: the mount needs its answer', async t => {
 })
 
 t.test('a second INTERRUPT of the same request changes nothing', async t => {
-  await withRelay(t, { queueClass: Queue }, relay => {
+  await withRelay(t, { queueClass: DyingRequestQueue }, relay => {
     const request = killed(t, relay, Op.LOOKUP, names('x'))
     relay.fuse.send(Op.INTERRUPT, args(8, { 0: Number(request.unique) }))
     relay.receiveAll()

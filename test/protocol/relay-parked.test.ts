@@ -1,9 +1,11 @@
 /** Requests that were read while the ring was full: they wait in order, and can be interrupted; FORGETs and INTERRUPTs pass them. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { allocateRingRoom, RingRoom } from '../../lib/driver/ring-room.js'
 import { errno } from '../../lib/errors.js'
 import { FuseBatchForgetIn, FuseForgetOne, FuseInHeader, FuseReadIn, FuseWriteIn } from '../../lib/fuse/abi.js'
 import { Op } from '../../lib/fuse/opcodes.js'
+import { DYING, DyingRequestQueue, killMortal, MORTAL } from '../support/dying.js'
 import { args, batchForget, forget, pattern } from '../support/mock-fuse.js'
 import type { TakenRequest } from '../support/mock-device.js'
 import { Counter, Received, RelayFixture, withRelay, type RelayOptions } from '../support/relay-fixture.js'
@@ -13,7 +15,7 @@ import { SeededRandom } from '../support/seeded-random.js'
 const read = (size: number): Uint8Array => args(FuseReadIn.SIZE, { [FuseReadIn.size]: size })
 const write = (data: Uint8Array): Uint8Array => args(FuseWriteIn.SIZE, { [FuseWriteIn.size]: data.length }, data)
 const interrupt = (unique: bigint): Uint8Array => args(8, { 0: Number(unique) })
-const FULL: RelayOptions = { queueSize: 4, indirectDesc: false, eventIdx: false, parked: 8 }
+const FULL: RelayOptions = { queueSize: 4, indirectDesc: false, eventIdx: false, parked: 8, queueClass: DyingRequestQueue }
 
 /** Nodes that messages of the hiprio queue forget. */
 function forgotten(messages: readonly TakenRequest[]): number[] {
@@ -81,9 +83,9 @@ t.test('FORGETs and INTERRUPTs are read although the ring is full', async t => {
   })
 })
 
-t.test('one that still waits is given up at once, the others keep their order', async t => {
+t.test('one that still waits is given up when its caller is killed, the others keep their order', async t => {
   await withRelay(t, FULL, relay => {
-    const uniques = Array.from({ length: 7 }, (_, i) => relay.fuse.send(i % 2 === 0 ? Op.READ : Op.WRITE, i % 2 === 0 ? read(65536) : write(pattern(9000)))!)
+    const uniques = Array.from({ length: 7 }, (_, i) => relay.fuse.send(i % 2 === 0 ? Op.READ : Op.WRITE, i % 2 === 0 ? read(65536) : write(pattern(9000)), { pid: [1, 3, 6].includes(i) ? DYING : process.pid })!)
     relay.receiveAll()
     const large = relay.queue.slots.freeLargeCount
     for (const i of [3, 6, 1]) {
@@ -99,10 +101,45 @@ t.test('one that still waits is given up at once, the others keep their order', 
   })
 })
 
+t.test('a signal that does not kill ends nothing', async t => {
+  await withRelay(t, FULL, relay => {
+    const uniques = Array.from({ length: 3 }, () => relay.fuse.send(Op.FSYNC, args(16))!)
+    for (const unique of uniques) relay.fuse.send(Op.INTERRUPT, interrupt(unique))
+    relay.receiveAll()
+    t.strictSame(relay.fuse.collect(), [])
+    drainHiprio(relay)
+    t.strictSame(serveAll(relay), uniques, 'each is executed')
+    t.equal(relay.fuse.collect().length, 3)
+    t.equal(relay.queue.wakeMs >= 0, true)
+  })
+})
+
+t.test('one that kills comes later, of which the kernel does not tell', async t => {
+  await withRelay(t, { ...FULL, limitMs: 60_000 }, async relay => {
+    const [onRing, waits, other] = [MORTAL, MORTAL, process.pid].map(pid => relay.fuse.send(Op.FSYNC, args(16), { pid })!)
+    t.ok(relay.queue.wakeMs > 1000 || relay.queue.wakeMs === -1)
+    for (const unique of [onRing!, waits!, other!]) relay.fuse.send(Op.INTERRUPT, interrupt(unique))
+    relay.receiveAll()
+    relay.queue.lookAtSignalled()
+    t.strictSame(relay.fuse.collect(), [])
+    using _ = killMortal()
+    t.ok(relay.queue.wakeMs > 0 && relay.queue.wakeMs <= 250, 'somebody looks again soon')
+    await sleep(relay.queue.wakeMs)
+    relay.queue.lookAtSignalled()
+    t.match(relay.fuse.collect(), [{ unique: onRing, error: -errno.EINTR }, { unique: waits, error: -errno.EINTR }])
+    drainHiprio(relay)
+    serveAll(relay)
+    t.match(relay.fuse.collect(), [{ unique: other, error: -errno.ENOENT }])
+    await sleep(relay.queue.wakeMs)
+    relay.queue.lookAtSignalled()
+    t.equal(relay.queue.wakeMs, -1, 'nobody is left')
+  })
+})
+
 t.test('FLUSH is not given up: what a close() gives back has to come to the device', async t => {
   await withRelay(t, FULL, relay => {
     relay.fuse.send(Op.STATFS)
-    const flush = relay.fuse.send(Op.FLUSH, args(24))!
+    const flush = relay.fuse.send(Op.FLUSH, args(24), { pid: DYING })!
     relay.fuse.send(Op.INTERRUPT, interrupt(flush))
     relay.receiveAll()
     t.strictSame(relay.fuse.collect(), [])
@@ -171,9 +208,10 @@ t.test('large buffers: requests that wait never take the last one, so that the o
 
 t.test('ring size 4, 64 callers, a device that answers slowly and out of order: nothing lost, no FORGET reordered', async t => {
   for (const [i, mode] of [{ indirectDesc: true, eventIdx: true }, { indirectDesc: false, eventIdx: false }, { indirectDesc: false, eventIdx: true }].entries()) {
-    await withRelay(t, { ...mode, queueSize: 4, parked: 24, largeBuffers: 4 }, relay => {
+    await withRelay(t, { ...mode, queueSize: 4, parked: 24, largeBuffers: 4, queueClass: DyingRequestQueue }, relay => {
       const random = new SeededRandom(64 + i)
       const waiting = new Map<bigint, 'waits' | 'interrupted'>()
+      const dying = new Set<bigint>()
       const slow = new SlowDevice(relay.device, random, request => relay.device.answer(request, { error: -errno.ENOENT }))
       let forgets = 0
       const seen: number[] = []
@@ -191,8 +229,10 @@ t.test('ring size 4, 64 callers, a device that answers slowly and out of order: 
         }
         for (let n = random.below(3); n > 0; n--) if (relay.fuse.send(Op.FORGET, forget(1), { nodeid: forgets + 1, unique: 1n }) !== undefined) forgets++
         while (sent < total && waiting.size < 64 && random.below(3) > 0) {
-          const unique = relay.fuse.send(...([[Op.STATFS], [Op.READ, read(random.below(20_000))], [Op.WRITE, write(pattern(random.below(6000)))]] as [number, Uint8Array?][])[random.below(3)]!)
+          const pid = random.below(2) === 0 ? DYING : process.pid
+          const unique = relay.fuse.send(...([[Op.STATFS, new Uint8Array(0)], [Op.READ, read(random.below(20_000))], [Op.WRITE, write(pattern(random.below(6000)))]] as [number, Uint8Array][])[random.below(3)]!, { pid })
           if (unique === undefined) break
+          if (pid === DYING) dying.add(unique)
           waiting.set(unique, 'waits')
           sent++
         }
@@ -206,7 +246,7 @@ t.test('ring size 4, 64 callers, a device that answers slowly and out of order: 
           const state = waiting.get(reply.unique)
           if (state === undefined) throw new Error(`a second answer to ${reply.unique}`)
           if (reply.error === -errno.EINTR) {
-            if (state !== 'interrupted') throw new Error('EINTR for nothing')
+            if (state !== 'interrupted' || !dying.has(reply.unique)) throw new Error('EINTR for nothing')
             eintr++
           } else if (reply.error !== -errno.ENOENT) {
             throw new Error(`error ${reply.error}`)

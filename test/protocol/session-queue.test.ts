@@ -3,6 +3,7 @@ import t from 'tap'
 import { errno } from '../../lib/errors.js'
 import { FuseAttrOut, FuseForgetIn, FuseInHeader, FuseOpenIn, FuseReadIn, FuseReleaseIn } from '../../lib/fuse/abi.js'
 import { Op } from '../../lib/fuse/opcodes.js'
+import { DYING, DyingSessionQueue } from '../support/dying.js'
 import { args, batchForget, forget, names, pattern } from '../support/mock-fuse.js'
 import { Received } from '../support/relay-fixture.js'
 import { attributes, entry, handleOf, numberOf, opened, withSession, type SessionFixture } from '../support/session-fixture.js'
@@ -218,21 +219,25 @@ t.test('the root, by which everybody comes to the mount, is known while the devi
   })
 })
 
-t.test('callers that wait can be interrupted; one whose request a device had, only when it is being killed', async t => {
+t.test('callers that wait can be killed, also one whose request a device had', async t => {
   await withSession(t, session => {
-    const had = session.fuse.send(Op.ACCESS, new Uint8Array(8), { nodeid: 1 })
+    const ask = (pid: number): bigint => session.fuse.send(Op.ACCESS, new Uint8Array(8), { nodeid: 1, pid })!
+    // the last one has no number here: nobody would see that it is killed
+    const had = [process.pid, DYING, 0].map(ask)
     session.receiveAll()
-    session.present.takeOne()
+    t.equal(session.present.take().length, 3)
     session.lose()
-    const waits = session.fuse.send(Op.ACCESS, new Uint8Array(8), { nodeid: 1 })
+    const wait = [process.pid, DYING, 0].map(ask)
     session.receiveAll()
-    session.fuse.send(Op.INTERRUPT, interrupt(waits!), { unique: 1001n })
-    session.fuse.send(Op.INTERRUPT, interrupt(had!), { unique: 1003n })
+    for (const [i, unique] of [...had, ...wait].entries()) session.fuse.send(Op.INTERRUPT, interrupt(unique), { unique: BigInt(1001 + 2 * i) })
     session.receiveAll()
-    t.match(session.fuse.collect(), [{ unique: waits, error: -errno.EINTR }])
+    t.strictSame(session.fuse.collect().map(({ unique, error }) => [unique, error]), [had[1], wait[1], wait[2]].map(unique => [unique, -errno.EINTR]))
     session.return()
-    t.match(session.answer(Op.ACCESS, new Uint8Array(0)), [{ unique: had, error: 0 }])
-  })
+    const again = session.present.take()
+    t.strictSame(again.map(({ unique }) => unique), [had[0], had[2], wait[0]])
+    for (const request of again) session.present.answer(request)
+    t.match(session.complete(), again.map(({ unique }) => ({ unique, error: 0 })))
+  }, { queueClass: DyingSessionQueue })
 })
 
 t.test('a device that was only slow finds no request in the memory that it had', async t => {
@@ -278,7 +283,7 @@ t.test('forgotten, or closed, while it is being brought back', async t => {
     const file = lookUp(session, 1, 'file', 51)
     const handle = handleOf(session.ask(Op.OPEN, open(0), file, opened(90)))
     session.again()
-    const unique = session.fuse.send(Op.READ, read(handle), { nodeid: file })
+    const unique = session.fuse.send(Op.READ, read(handle), { nodeid: file, pid: DYING })
     session.receiveAll()
     const lookup = session.sent(Op.LOOKUP)
     session.fuse.send(Op.INTERRUPT, interrupt(unique!), { unique: 1001n })
@@ -291,5 +296,5 @@ t.test('forgotten, or closed, while it is being brought back', async t => {
     session.present.answer(lookup, { payload: entry({ id: 6, ino: 1051 }) })
     session.complete()
     t.match(session.takeHiprio().filter(({ opcode }) => opcode === Op.FORGET), [{ nodeid: 6n }], 'the device keeps nothing of it')
-  })
+  }, { queueClass: DyingSessionQueue })
 })

@@ -5,6 +5,7 @@ import {
   FuseCreateIn, FuseEntryOut, FuseInHeader, FuseIoctlIn, FuseLinkIn, FuseMkdirIn, FuseMknodIn, FuseOpenIn, FuseRename2In, FuseSetxattrIn, FuseWriteIn, FUSE_WRITE_CACHE,
 } from '../../lib/fuse/abi.js'
 import { Op, opcodeName } from '../../lib/fuse/opcodes.js'
+import { DYING, DyingSessionQueue } from '../support/dying.js'
 import { args, names, pattern, type Reply } from '../support/mock-fuse.js'
 import { attributes, entry, handleOf, numberOf, opened, withSession, type FileFacts, type SessionFixture } from '../support/session-fixture.js'
 
@@ -339,7 +340,7 @@ t.test('a WRITE at its place, and one of the kernel\'s cache, are sent as they w
   }
 })
 
-t.test('more data than there are buffers waits for the device, and its callers can be interrupted', async t => {
+t.test('more data than there are buffers waits for the device, and its callers can be killed', async t => {
   const size = 100_000
   const write = (i: number): Uint8Array => args(FuseWriteIn.SIZE, { [FuseWriteIn.offset]: i, [FuseWriteIn.size]: size }, pattern(size, i))
   await withSession(t, session => {
@@ -349,7 +350,7 @@ t.test('more data than there are buffers waits for the device, and its callers c
     t.equal(session.present.take().length, 5)
     session.lose()
     for (let i = 5; i < 40; i++) {
-      uniques.push(session.fuse.send(Op.WRITE, write(i))!)
+      uniques.push(session.fuse.send(Op.WRITE, write(i), { pid: i === 30 ? DYING : process.pid })!)
       session.receiveAll()
     }
     session.fuse.send(Op.INTERRUPT, args(8, { 0: Number(uniques[30]) }), { unique: 1001n })
@@ -367,7 +368,7 @@ t.test('more data than there are buffers waits for the device, and its callers c
       session.complete()
     }
     t.strictSame(seen, uniques.filter((_, i) => i !== 30), 'in order')
-  }, { largeBuffers: 8 })
+  }, { largeBuffers: 8, queueClass: DyingSessionQueue })
 })
 
 t.test('what nobody can tell fails with EIO', async t => {

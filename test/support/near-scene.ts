@@ -13,6 +13,15 @@ import { VIRTQ_DESC_F_WRITE } from '../../lib/virtio/split-ring.js'
 const FEATURES = { indirectDesc: true, eventIdx: true }
 const MIB = 1 << 20
 
+/** Who is being killed: only a thread that cannot run yet stays so. */
+export const DYING = 7777
+
+class Device extends NearDevice {
+  protected override isBeingKilled(pid: number): boolean {
+    return pid === DYING
+  }
+}
+
 export interface Message { opcode: number, length: number, low: number, high: number, pid: number, bytes: Buffer }
 
 /** A driver, and what stands at the far end. */
@@ -24,7 +33,7 @@ export function makeScene(t: Test, limits: RelayLimits = { requests: 100, large:
   const hiprio = new DriverRing(region, plan.hiprio, FEATURES)
   const [farIn, outFd] = createPipe()
   const [inFd, farOut] = createPipe()
-  const device = new NearDevice(region, [plan.hiprio, worker.ring], FEATURES, { inFd, outFd, limits, lookAhead })
+  const device = new Device(region, [plan.hiprio, worker.ring], FEATURES, { inFd, outFd, limits, lookAhead })
   const bounce = viewRegion(mapAnonymous(MIB), MIB)
   let closed = false
   const close_ = device.close.bind(device)
@@ -38,13 +47,13 @@ export function makeScene(t: Test, limits: RelayLimits = { requests: 100, large:
     unmap(region.address, plan.lengthBytes)
     unmap(bounce.address, MIB)
   })
-  const header = (at: number, opcode: number, unique: number, length: number): void => {
+  const header = (at: number, opcode: number, unique: number, length: number, pid = 4242): void => {
     const { view } = region
     view.setUint32(at + FuseInHeader.len, length, true)
     view.setUint32(at + FuseInHeader.opcode, opcode, true)
     view.setUint32(at + FuseInHeader.unique, unique, true)
     view.setUint32(at + FuseInHeader.unique + 4, 0, true)
-    view.setUint32(at + FuseInHeader.pid, 4242, true)
+    view.setUint32(at + FuseInHeader.pid, pid, true)
   }
   let received = Buffer.alloc(0)
   return {
@@ -52,10 +61,10 @@ export function makeScene(t: Test, limits: RelayLimits = { requests: 100, large:
     slotAt: (slot: number) => worker.slots + slot * Slot.SIZE,
     largeAt: (slot: number) => worker.large + slot * MIB,
     /** A request with room for a reply of so many bytes behind its header. */
-    request(slot: number, opcode: number, { inBytes = 0, outBytes = 0 } = {}): void {
+    request(slot: number, opcode: number, { inBytes = 0, outBytes = 0, pid = 4242 } = {}): void {
       const at = worker.slots + slot * Slot.SIZE
       const large = worker.large + slot * MIB
-      header(at, opcode, 2 * slot + 2, FuseInHeader.SIZE + 40 + inBytes)
+      header(at, opcode, 2 * slot + 2, FuseInHeader.SIZE + 40 + inBytes, pid)
       if (opcode === Op.READ) region.view.setUint32(at + FuseInHeader.SIZE + FuseReadIn.size, outBytes, true)
       const table = at + Slot.TABLE
       let count = 0

@@ -1,9 +1,10 @@
 /** What a reply leaves behind that nobody waits for: lookups are forgotten, handles released. */
 import t from 'tap'
-import { buildRelease, forgetReply, isBeingKilled, releaseOpcode } from '../../lib/driver/abandoned-reply.js'
+import { buildRelease, forgetReply, releaseOpcode } from '../../lib/driver/abandoned-reply.js'
 import type { HiprioSink } from '../../lib/driver/hiprio-queue.js'
 import { direntSize, FuseDirent, FuseDirentplus, FuseEntryOut, FuseInHeader, FuseOpenOut, FuseReleaseIn } from '../../lib/fuse/abi.js'
 import { Op, opcodeRows } from '../../lib/fuse/opcodes.js'
+import { isBeingKilled } from '../../lib/sys/being-killed.js'
 import { SeededRandom } from '../support/seeded-random.js'
 
 const view = new DataView(new ArrayBuffer(8192))
