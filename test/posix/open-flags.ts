@@ -73,6 +73,15 @@ export const openFlags = group('open-flags', [
     },
   },
   {
+    name: 'O_TRUNC of a file that is empty marks them, too',
+    cites: 'POSIX open(): as above; make(1) and others rely on it',
+    run(dir, sys) {
+      touch(join(dir, 'f'))
+      marks(join(dir, 'f'), ['mtime', 'ctime'], () => { sys.close(sys.open(join(dir, 'f'), sys.O_WRONLY | sys.O_TRUNC)) })
+      marks(join(dir, 'f'), ['mtime', 'ctime'], () => { writeFileSync(join(dir, 'f'), '') })
+    },
+  },
+  {
     name: 'O_TRUNC with O_CREAT of an existing file empties it',
     cites: 'creat(2): "equivalent to O_CREAT|O_WRONLY|O_TRUNC"',
     run(dir, sys) {

@@ -112,7 +112,8 @@ function applyAttributes(volume: Volume, request: DeviceRequest, valid: number, 
     const failed = opened ? fchmod(fd, mode) : fchmodat(volume.procFd, volume.procPath.digits, mode)
     if (failed < 0) return failed
   }
-  return (valid & (FATTR_ATIME | FATTR_MTIME)) !== 0 ? applyTimes(volume, request, valid, fd) : 0
+  const times = valid | (emptiedByOpen(volume, request, valid) ? FATTR_MTIME | FATTR_MTIME_NOW : 0)
+  return (times & (FATTR_ATIME | FATTR_MTIME)) !== 0 ? applyTimes(volume, request, times, fd) : 0
 }
 
 function owner(map: IdMap | undefined, id: number): number {
@@ -130,6 +131,14 @@ function applySize(volume: Volume, request: DeviceRequest, valid: number, index:
   if (kill) volume.caller.restoreFsetid()
   volume.space?.settle(index, fd, 0)
   return failed
+}
+
+/**
+ * Whether a SETATTR may be an open(2) with O_TRUNC, which marks the times also of a file that was
+ * empty. It comes so where ATOMIC_O_TRUNC was not negotiated, and looks like truncate(2).
+ */
+function emptiedByOpen(volume: Volume, { args, argsAt }: DeviceRequest, valid: number): boolean {
+  return (valid & (FATTR_SIZE | FATTR_FH | FATTR_MTIME)) === FATTR_SIZE && volume.negotiated(Negotiated.PASSTHROUGH) && getU64(args, argsAt + FuseSetattrIn.size) === 0
 }
 
 /** One struct timespec of utimensat. */
