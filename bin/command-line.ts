@@ -5,6 +5,7 @@ import { UsageError } from '../lib/errors.js'
 import { optionTable } from '../lib/mount/options.js'
 import { ExitCode } from './exit-codes.js'
 import { type Command, commandForm, commandTable } from './command-table.js'
+import { explain, separated } from './wrong-arguments.js'
 
 /** Columns of a terminal that are used. */
 const WIDTH = Math.min(100, process.stdout.columns ?? 100)
@@ -32,19 +33,16 @@ function ownVersion(): string {
 
 function declare(parser: Argv, command: Command): Argv {
   for (const [name, positional] of Object.entries(command.positionals)) parser.positional(name, positional)
-  return parser.options(command.options).epilogue([command.details, ...command.isDefault ? ['', optionHelp()] : []].join('\n'))
-}
-
-/** How the command that was named is called, or the default one. */
-function usageOf(name: string | undefined): string {
-  const command = commandTable.find(each => each.name === name) ?? commandTable.find(each => each.isDefault)!
-  const form = commandForm(command)
-  return `usage: virtiofs-bridge ${(name === command.name ? form : form.slice(command.name.length + 1)).replace(/<([^>]*)>/g, (_, word: string) => word.toUpperCase()).replace(/\[([^\]]*)\]/g, (_, word: string) => `[${word.toUpperCase()}]`)}`
+  // a string without a value would be empty
+  const options = Object.fromEntries(Object.entries(command.options).map(([name, option]) => [name, { ...option, requiresArg: option.type !== 'boolean' }]))
+  return parser.options(options).epilogue([command.details, ...command.isDefault ? ['', optionHelp()] : []].join('\n'))
 }
 
 /** Parses the arguments and runs the command that they name. @returns its exit code @throws what it throws */
-export async function runCommandLine(args: string[]): Promise<number> {
+export async function runCommandLine(given: string[]): Promise<number> {
   let exitCode: number = ExitCode.OK
+  // `help COMMAND` as git(1) has it
+  const args = separated(given[0] === 'help' ? [...given.slice(1), '--help'] : given)
   const parser = yargs(args)
     .scriptName('virtiofs-bridge')
     .parserConfiguration({ 'parse-numbers': false, 'parse-positional-numbers': false, 'boolean-negation': false })
@@ -65,9 +63,7 @@ export async function runCommandLine(args: string[]): Promise<number> {
     .fail((message, error) => {
       // what the parser finds wrong comes as a message alone, or as an error of its own
       if (error && error.name !== 'YError') throw error
-      const lines = (message || error.message).split('\n').map(line => line.trim())
-      const what = lines[0]!.endsWith(':') ? lines.join(' ') : lines[0]!
-      throw new UsageError(`${what.startsWith('Not enough non-option') ? usageOf(args[0]) : what} (try --help)`)
+      throw new UsageError(explain(message || error.message, args))
     })
     .parseAsync()
   return exitCode

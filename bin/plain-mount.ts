@@ -3,6 +3,7 @@
  * others, whose loading costs more than Node's own start (native-notes/performance.md).
  */
 import { parseArgs } from 'node:util'
+import { COMMAND_NAMES } from '../lib/mount/command-names.js'
 import { helperArguments } from './helper-arguments.js'
 
 /** A mount as it was asked for. */
@@ -15,10 +16,7 @@ export interface MountArguments {
   sloppy?: boolean
 }
 
-/** The names of the table of commands, which is not loaded for this. A source of such a name is written ./NAME. */
-const COMMANDS = new Set(['mount', 'umount', 'status', 'stats', 'replace', 'trace', 'probe', 'relay', 'doctor', 'install', 'uninstall', 'completion', 'help'])
-
-/** @returns undefined when it is anything else, right or wrong */
+/** @returns undefined when it is anything else, right or wrong. A source that has the name of a command is written ./NAME. */
 export function plainMount(args: string[]): MountArguments & { foreground: boolean } | undefined {
   let parsed
   try {
@@ -27,7 +25,7 @@ export function plainMount(args: string[]): MountArguments & { foreground: boole
     return undefined
   }
   const [source, mountpoint, ...more] = parsed.positionals
-  if (source === undefined || mountpoint === undefined || more.length > 0 || COMMANDS.has(source)) return undefined
+  if (source === undefined || mountpoint === undefined || more.length > 0 || COMMAND_NAMES.includes(source)) return undefined
   return { source, mountpoint, options: parsed.values.o ?? [], foreground: parsed.values.foreground ?? false }
 }
 

@@ -1,7 +1,7 @@
 /** `virtiofs-bridge status`. */
 import { findMountBy, findMounts, type FoundMount } from '../lib/control/find-mounts.js'
-import { UsageError } from '../lib/errors.js'
 import { ExitCode } from './exit-codes.js'
+import { noMount } from './no-mount.js'
 import { withProgress } from './progress.js'
 import { bytes, columns, duration } from './table.js'
 import { isTerminal } from './terminal.js'
@@ -23,7 +23,7 @@ const UNWELL = new Set<FoundMount['health']>(['gone', 'waiting', 'dead', 'silent
 
 async function found(target: string): Promise<FoundMount> {
   const mount = await findMountBy(target)
-  if (!mount) throw new UsageError(`${target} is not a mount of virtiofs-bridge`, 'ENOENT')
+  if (!mount) throw noMount(target)
   return mount
 }
 

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import type { TraceLine } from '../lib/control/protocol.js'
 import { errno, PeerGoneError, UsageError } from '../lib/errors.js'
 import { opcodeRows } from '../lib/fuse/opcodes.js'
+import { nearest } from '../lib/mount/nearest.js'
 import type { ObservedRequest, RequestFilter } from '../lib/mount/request-observer.js'
 import { ExitCode } from './exit-codes.js'
 import { connectToMount } from './find-control.js'
@@ -38,21 +39,25 @@ export function parseFilter({ op, path, error, slower }: Pick<TraceOptions, 'op'
   if (path !== undefined) filter.path = path
   if (slower !== undefined) {
     const [, number, unit = 'us'] = /^(\d+(?:\.\d+)?)(us|ms|s)?$/.exec(slower) ?? []
-    if (number === undefined) throw new UsageError(`${slower} is not a time such as 500us, 2ms or 1s`)
+    if (number === undefined) throw new UsageError(`--slower ${slower}: expected a time such as 500us, 2ms or 1s`)
     filter.slowerThanUs = Number(number) * UNITS[unit]!
   }
   return filter
 }
 
+function suggestion(name: string | undefined): string {
+  return name === undefined ? '' : ` (did you mean ${name}?)`
+}
+
 function opcodeOf(name: string): number {
   const row = opcodeRows.find(candidate => candidate.name === name)
-  if (!row) throw new UsageError(`no FUSE opcode is called ${name}`)
+  if (!row) throw new UsageError(`--op ${name}: no such FUSE opcode${suggestion(nearest(name, opcodeRows.map(candidate => candidate.name)))}`)
   return row.opcode
 }
 
 function errnoOf(name: string): number {
   const number = (errno as Record<string, number>)[name]
-  if (number === undefined) throw new UsageError(`no error is called ${name}`)
+  if (number === undefined) throw new UsageError(`--error ${name}: no such error${suggestion(nearest(name, Object.keys(errno)))}`)
   return number
 }
 

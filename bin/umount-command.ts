@@ -8,6 +8,7 @@ import { findMount, FS_TYPE, readMounts } from '../lib/mount/mountinfo.js'
 import { resolveMountpoint } from '../lib/mount/mountpoint.js'
 import { abortConnection } from '../lib/sys/abort.js'
 import { ExitCode } from './exit-codes.js'
+import { noMount } from './no-mount.js'
 import { withProgress } from './progress.js'
 
 /** How long the session may take to end once nothing is mounted any more, in milliseconds. */
@@ -25,6 +26,7 @@ export async function umountCommand(target: string, { lazy, abort }: { lazy: boo
   for (const path of paths) {
     let error = await withProgress(`unmounting ${path}`, unmountPath(path, lazy ? MNT_DETACH : 0))
     if (error === -errno.EBUSY && abort) error = await unmountPath(path, MNT_DETACH)
+    if (error === -errno.EBUSY) throw new UsageError(`${path} is in use (--lazy detaches it now, --abort gives errors to those who use it)`, 'EBUSY')
     if (error < 0) throw unmountError(path, error)
   }
   if (!lazy && last && id !== undefined) await withProgress('waiting for the session to end', untilEnded(id))
@@ -51,7 +53,7 @@ async function resolveTarget(target: string): Promise<Target> {
   }
   const live = await findLiveMount(target)
   const paths = live ? placesOf(live.connection) : []
-  if (!live || paths.length === 0) throw new UsageError(`${target} is not a mount of virtiofs-bridge`, 'ENOENT')
+  if (!live || paths.length === 0) throw noMount(target)
   return { paths, connection: live.connection, id: live.id }
 }
 

@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { errno, errnoName, SyscallError, UsageError } from '../errors.js'
+import { errno, SyscallError, UsageError } from '../errors.js'
 import { close, pollAsync, POLLIN } from '../sys/io.js'
 import { cloneFuse, isNotMounted, mountFileSystem, openFuse, unmountFileSystem } from '../sys/mount.js'
 import { isConnectionMounted } from './connection-state.js'
@@ -196,10 +196,14 @@ export async function unmountPath(mountpoint: string, flags: number, root = proc
     const error = await unmountFileSystem(mountpoint, flags)
     return isNotMounted(error) ? 0 : error
   }
-  const helper = spawn('fusermount3', ['-u', ...(flags & MNT_DETACH ? ['-z'] : []), '--', mountpoint], { stdio: 'ignore' })
+  const helper = spawn('fusermount3', ['-u', ...(flags & MNT_DETACH ? ['-z'] : []), '--', mountpoint], { stdio: ['ignore', 'ignore', 'pipe'] })
+  let said = ''
+  helper.stderr!.on('data', chunk => { said += chunk })
   try {
     const [code] = await once(helper, 'close') as [number | null]
-    return code === 0 || findMount(mountpoint)?.type !== FS_TYPE ? 0 : -errno.EBUSY
+    if (code === 0 || findMount(mountpoint)?.type !== FS_TYPE) return 0
+    // it tells by words only
+    return /permitted|permission|not found/i.test(said) ? -errno.EPERM : -errno.EBUSY
   } catch {
     return -errno.EPERM
   }
@@ -207,5 +211,8 @@ export async function unmountPath(mountpoint: string, flags: number, root = proc
 
 /** For messages: why an unmount failed. */
 export function unmountError(mountpoint: string, error: number): SyscallError {
-  return new SyscallError('umount', -error, -error === errno.EBUSY ? `${mountpoint} is in use` : `${mountpoint} (${errnoName(-error)})`)
+  const failed = new SyscallError('umount', -error, mountpoint)
+  if (-error === errno.EBUSY) failed.message = `${mountpoint} is in use`
+  if (-error === errno.EPERM) failed.message = `no right to unmount ${mountpoint} (EPERM)`
+  return failed
 }

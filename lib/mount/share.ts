@@ -6,16 +6,24 @@
 import { existsSync } from 'node:fs'
 import { UsageError } from '../errors.js'
 import { bindMount } from '../sys/mount.js'
+import { COMMAND_NAMES } from './command-names.js'
 import { MS_RDONLY } from './flags.js'
 import { findLiveMount, type LiveMount } from './live-tags.js'
 import { FS_TYPE, readMounts } from './mountinfo.js'
+import { nearest } from './nearest.js'
 import { prepareMountpoint } from './mountpoint.js'
 import type { MountOptions } from './options.js'
 
-/** The live mount that a source names, when it is a tag and nothing else. */
+/**
+ * The live mount that a source names, when it is a tag and nothing else.
+ * @throws UsageError when it is nothing, but like a command
+ */
 export async function findShared(source: string, options: MountOptions): Promise<LiveMount | undefined> {
   if (source.includes('/') || source.startsWith('unix:') || options.socket !== undefined || existsSync(source)) return undefined
-  return await findLiveMount(source)
+  const live = await findLiveMount(source)
+  const command = live ? undefined : nearest(source, COMMAND_NAMES)
+  if (command !== undefined) throw new UsageError(`source ${source}: no such directory, socket or tag (did you mean the command ${command}?)`, 'ENOENT')
+  return live
 }
 
 /**

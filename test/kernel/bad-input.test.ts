@@ -1,6 +1,6 @@
 /** What bad input gets: one line, the exit code of mount(8), and nothing left, from the command and from the library. */
 import { once } from 'node:events'
-import { chmodSync, readdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -167,8 +167,10 @@ for (const [what, each] of Object.entries(CASES)) {
 t.test('a command line that makes no sense', { skip }, async t => {
   await inScene(async scene => {
     const lines: [args: string[], code: number, message: RegExp][] = [
-      [[], 1, /: usage: virtiofs-bridge SOURCE MOUNTPOINT \(try --help\)/], [[scene.source], 1, /try --help/], [[scene.source, scene.dir, 'more'], 1, /try --help/], [[scene.source, scene.dir, '--nonsense'], 1, /nonsense.*try --help/i],
-      [[scene.source, scene.dir, '-o'], 1, /try --help/], [['umount'], 1, /usage: virtiofs-bridge umount MOUNTPOINT \(try --help\)/], [['completion', 'fish'], 1, /Choices: "bash", "zsh" \(try --help\)/], [['umount', scene.dir], 32, /is not a mount of virtiofs-bridge/], [['umount', ''], 1, /the mount point is empty/], [['umount', 'notag'], 32, /^virtiofs-bridge: notag is not a mount/], [['probe'], 1, /try --help/],
+      [[], 1, /: usage: virtiofs-bridge SOURCE MOUNTPOINT \(try --help\)/], [[scene.source], 1, /try --help/], [[scene.source, scene.dir, 'more'], 1, /: argument "more" is one too many; usage: virtiofs-bridge SOURCE MOUNTPOINT \(try --help\)/], [[scene.source, scene.dir, '--nonsense'], 1, /nonsense.*try --help/i],
+      [[scene.source, scene.dir, '-o'], 1, /: option -o needs a value \(try --help\)/], [[scene.source, scene.dir, '-s'], 1, /: option -s: .*queues=N/], [[scene.source, scene.dir, '-d'], 1, /: option -d: DEBUG='virtiofs:\*'/], [[scene.source, scene.dir, '-r'], 1, /: option -r: use -o ro$/m],
+      [['umount', scene.dir, '--lasy'], 1, /: unknown option --lasy \(did you mean --lazy\?\)$/m], [['replace', scene.dir, '--socket'], 1, /: option --socket needs a value/], [['unmount', scene.dir], 32, /: source unmount: no such directory, socket or tag \(did you mean the command umount\?\)$/m],
+      [['unmount'], 1, /: no command unmount \(did you mean umount\?\)$/m], [['statsu', scene.dir, '--json'], 1, /: no command statsu \(did you mean status\?\)$/m], [['probe', scene.source, '-ogulp'], 1, /unknown option "gulp"/], [['umount'], 1, /usage: virtiofs-bridge umount MOUNTPOINT \(try --help\)/], [['completion', 'fish'], 1, /: SHELL is "fish", expected bash or zsh \(try --help\)/], [['umount', scene.dir], 32, /is not a mount of virtiofs-bridge/], [['umount', ''], 1, /the mount point is empty/], [['umount', 'notag'], 32, /^virtiofs-bridge: notag is not a mount/], [['probe'], 1, /try --help/],
     ]
     for (const [args, code, message] of lines) {
       const program = await scene.run(...args)
@@ -187,6 +189,11 @@ t.test('a mount point in use', { skip }, async t => {
     t.strictSame(readdirSync(scene.dir), [], 'what was there is covered')
     t.match(await scene.run(scene.source, scene.dir), { exit: { code: 32 }, stderr: `virtiofs-bridge: ${scene.dir} is already mounted (${scene.source})\n` })
     t.equal(scene.mounts().length, 1)
+    mkdirSync(join(scene.source, 'd'))
+    for (const command of ['umount', 'status', 'stats', 'trace', 'replace']) {
+      t.match(await scene.run(command, join(scene.dir, 'd')), { exit: { code: 32 }, stdout: '', stderr: `virtiofs-bridge: ${scene.dir}/d is not a mount of virtiofs-bridge (it is in the mount ${scene.dir})\n` }, command)
+    }
+    t.match(await scene.run('umount', scene.source), { exit: { code: 32 }, stderr: `virtiofs-bridge: ${scene.source} is not a mount of virtiofs-bridge (${scene.source} is mounted on ${scene.dir})\n` })
     t.match(await scene.run('umount', scene.dir), { exit: { code: 0 }, stderr: '' })
     t.strictSame(readdirSync(scene.dir), ['there'], 'and back')
     t.ok(await eventually(() => scene.leftovers().length === 0))

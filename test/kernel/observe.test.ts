@@ -184,9 +184,10 @@ t.test('the trace command', { skip: missing('emulated') }, async t => {
     t.match(JSON.parse(json.stdout.split('\n')[0]!), { op: 'LOOKUP', queue: 0 })
   })
   const wrong = async (...args: string[]): Promise<string> => (await runToEnd([...BRIDGE, 'trace', '/nowhere', ...args])).stderr
-  t.match(await wrong('--op', 'EXPLODE'), 'virtiofs-bridge: no FUSE opcode is called EXPLODE\n')
-  t.match(await wrong('--error', 'EWHAT'), 'no error is called EWHAT')
-  t.match(await wrong('--slower', 'soon'), 'not a time')
+  t.match(await wrong('--op', 'EXPLODE'), 'virtiofs-bridge: --op EXPLODE: no such FUSE opcode\n')
+  t.match(await wrong('--op', 'readir'), '--op READIR: no such FUSE opcode (did you mean READDIR?)')
+  t.match(await wrong('--error', 'EWHAT'), '--error EWHAT: no such error')
+  t.match(await wrong('--slower', 'soon'), '--slower soon: expected a time')
   t.match(await wrong('--count', '0'), 'a number above 0')
   t.match(await wrong(), '/nowhere is not a mount of virtiofs-bridge')
 })

@@ -5,6 +5,7 @@ import t from 'tap'
 import { exitCodeHelp, ExitCode } from '../../bin/exit-codes.js'
 import { commandTable } from '../../bin/command-table.js'
 import { plainMount } from '../../bin/plain-mount.js'
+import { COMMAND_NAMES } from '../../lib/mount/command-names.js'
 import { mountFlags, optionTable } from '../../lib/mount/options.js'
 import { BRIDGE, noProgram } from '../support/peers.js'
 import { run, runToEnd } from '../support/program.js'
@@ -49,12 +50,15 @@ t.test('--help has everything', async t => {
   const printed = await run([process.execPath, '--input-type=module', '-e', script])
   for (const { name, value } of optionTable) t.ok(new RegExp(`^  ${(value ? `${name}=${value}` : name).replaceAll('|', '\\|')}\\s`, 'm').test(printed), `${name} stands apart from what is said of it`)
   const [top = '', ...pages] = words(printed).split('\f')
+  const { stdout } = await runToEnd([...BRIDGE, 'help', 'status'])
+  t.equal(words(stdout).trim(), pages[commandTable.findIndex(({ name }) => name === 'status')]!.trim(), 'help COMMAND is COMMAND --help')
   for (const [i, command] of commandTable.entries()) {
     t.ok(top.includes(`virtiofs-bridge ${command.name}`), command.name)
     const help = pages[i]!
     t.ok(help.includes(words(command.describe)) && help.includes(words(command.details)), `${command.name}: what is to be said`)
     for (const option of spelled(command.options)) t.ok(help.includes(option), `${command.name} ${option}`)
     t.equal(plainMount([command.name, '/mnt']), undefined, `${command.name} is no source`)
+    t.ok(COMMAND_NAMES.includes(command.name), `${command.name} is meant by who mistypes it`)
   }
   for (const { name, help } of optionTable) t.ok(top.includes(` ${name}`) && top.includes(words(help.replace('see below', 'see virtiofs-bridge(1)'))), name)
 })
