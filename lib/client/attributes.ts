@@ -1,15 +1,7 @@
 /** Attributes of a file as a device gives them: fuse_attr and fuse_statx, decoded once per reply. */
 import { FuseAttr, FuseStatfsOut, FuseKstatfs, FuseStatx, FuseSxTime } from '../fuse/abi.js'
+import { encodeDevice, S_IFMT, STATX_BTIME } from '../sys/file.js'
 import { getI64, getU64 } from '../wire/u64.js'
-
-export const S_IFMT = 0o170000
-export const S_IFSOCK = 0o140000
-export const S_IFLNK = 0o120000
-export const S_IFREG = 0o100000
-export const S_IFBLK = 0o060000
-export const S_IFDIR = 0o040000
-export const S_IFCHR = 0o020000
-export const S_IFIFO = 0o010000
 
 /** Seconds since 1970, and nanoseconds from 0 to 999,999,999 on top of them. */
 export interface Time {
@@ -80,17 +72,8 @@ export function decodeAttributes(view: DataView, at: number): Attributes {
   }
 }
 
-/** Bits of a statx mask. */
-export const STATX_BASIC_STATS = 0x7ff
-export const STATX_BTIME = 0x800
-
 function statxTime(view: DataView, at: number): Time {
   return { sec: getI64(view, at + FuseSxTime.tv_sec), nsec: view.getUint32(at + FuseSxTime.tv_nsec, true) }
-}
-
-/** new_encode_dev of Linux: what fuse_attr.rdev holds. */
-export function encodeDevice(major: number, minor: number): number {
-  return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0
 }
 
 /** Decodes a struct fuse_statx. */

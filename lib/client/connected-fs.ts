@@ -5,8 +5,10 @@
 import { EventEmitter } from 'node:events'
 import { constants as fsConstants, type BigIntStats, type Stats } from 'node:fs'
 import { randomInt } from 'node:crypto'
+import { bytesToString } from '../device/byte-string.js'
 import { errno } from '../errors.js'
 import type { InitAnswer } from '../fuse/init.js'
+import { RENAME_EXCHANGE, RENAME_NOREPLACE } from '../sys/dir.js'
 import { encodeName, flagsOf, idOf, integerOf, modeOf, optionsOf, pathOf, timeOf, type EncodingOption, type Mode, type OpenFlags, type PathLike, type TimeLike } from './arguments.js'
 import { copyFile } from './copy-file.js'
 import { copyTree, type CpOptions } from './copy-tree.js'
@@ -21,8 +23,7 @@ import { makePath } from './make-path.js'
 import { removeTree, type RmOptions } from './remove-tree.js'
 import { bigIntStatFsOf, bigIntStatsOf, statFsOf, statsOf, type StatFs } from './stats.js'
 import type { Session } from './session.js'
-import { RENAME_EXCHANGE, RENAME_NOREPLACE, type Tree } from './tree.js'
-import { bytesToString } from '../device/byte-string.js'
+import type { Tree } from './tree.js'
 
 export interface MkdirOptions {
   /** Make the parents too, and take a directory that is there. */

@@ -1,4 +1,5 @@
 /** fs.Dir over an open directory of a device. */
+import { S_IFDIR } from '../sys/file.js'
 import type { EncodingOption } from './arguments.js'
 import { encodeName } from './arguments.js'
 import { Dirent } from './dirent.js'
@@ -6,7 +7,7 @@ import type { DirectoryEntry, DirectoryReader } from './directory-reader.js'
 import { fsError, nodeError, unwrap } from './fs-error.js'
 import type { OpenFile } from './open-file.js'
 import type { Tree } from './tree.js'
-import { S_IFDIR, typeOf } from './attributes.js'
+import { typeOf } from './attributes.js'
 
 /** Opens a directory for a `Dir`. */
 export type OpenReader = (path: string) => Promise<{ file: OpenFile, reader: DirectoryReader } | number>

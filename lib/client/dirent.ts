@@ -1,6 +1,6 @@
 /** fs.Dirent of a device's directory. */
 import { Dirent as NodeDirent } from 'node:fs'
-import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK } from './attributes.js'
+import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK } from '../sys/file.js'
 
 /** Node's class takes arguments that its types do not show. */
 const Base = NodeDirent as unknown as new (name: string | Buffer, type: number, path: string) => NodeDirent

@@ -4,8 +4,8 @@
  * before its first error.
  */
 import { errno } from '../errors.js'
-import { O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY } from '../sys/file.js'
-import { S_IFREG, sizeOf, typeOf } from './attributes.js'
+import { O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY, S_IFREG, S_ISGID, S_ISUID } from '../sys/file.js'
+import { sizeOf, typeOf } from './attributes.js'
 import type { OpenFile } from './open-file.js'
 import type { Tree } from './tree.js'
 
@@ -13,8 +13,6 @@ import type { Tree } from './tree.js'
 const WINDOW = 4
 export const SEEK_DATA = 3
 export const SEEK_HOLE = 4
-const S_ISUID = 0o4000
-const S_ISGID = 0o2000
 const S_IXGRP = 0o010
 
 export class FileIo {

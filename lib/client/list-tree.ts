@@ -1,6 +1,7 @@
 /** readdir of node:fs/promises: the names in a directory, or in a tree of them. */
+import { S_IFDIR, S_IFLNK } from '../sys/file.js'
 import { encodeName, type EncodingOption } from './arguments.js'
-import { S_IFDIR, S_IFLNK, typeOf } from './attributes.js'
+import { typeOf } from './attributes.js'
 import { entryType, join } from './dir.js'
 import { entriesOf } from './directory-reader.js'
 import { Dirent } from './dirent.js'

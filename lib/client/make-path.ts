@@ -1,7 +1,8 @@
 /** mkdir of node:fs/promises with its parents. */
 import { posix } from 'node:path'
 import { errno } from '../errors.js'
-import { S_IFDIR, typeOf } from './attributes.js'
+import { S_IFDIR } from '../sys/file.js'
+import { typeOf } from './attributes.js'
 import { fsError } from './fs-error.js'
 import type { Tree } from './tree.js'
 

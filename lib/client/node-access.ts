@@ -3,7 +3,8 @@
  * with their timeouts, and the check of permissions on top of them.
  */
 import { errno } from '../errors.js'
-import { S_IFREG, typeOf, type Attributes } from './attributes.js'
+import { S_IFREG } from '../sys/file.js'
+import { typeOf, type Attributes } from './attributes.js'
 import type { AttributesReply } from './entry-reply.js'
 import type { EntryReply, Node, NodeTable } from './node.js'
 import type { OpenFile } from './open-file.js'

@@ -3,7 +3,8 @@
  * and resolves with 0 or −errno.
  */
 import { errno } from '../errors.js'
-import { S_IFMT, type Attributes } from './attributes.js'
+import { S_IFMT } from '../sys/file.js'
+import type { Attributes } from './attributes.js'
 import type { Node } from './node.js'
 import type { NodeAccess } from './node-access.js'
 import type { OpenFile } from './open-file.js'

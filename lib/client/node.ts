@@ -7,8 +7,9 @@
  * A node is forgotten, with all its lookups in one FORGET, when nobody holds it. Names that were not
  * used for long make room for new ones, leaves first, so that the device may drop its inodes.
  */
+import { S_IFDIR, S_IFLNK, S_IFMT } from '../sys/file.js'
 import type { Reference } from './engine-request.js'
-import { type Attributes, S_IFDIR, S_IFLNK, S_IFMT } from './attributes.js'
+import type { Attributes } from './attributes.js'
 
 /** What LOOKUP and its like answer. */
 export interface EntryReply {

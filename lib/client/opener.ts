@@ -1,7 +1,7 @@
 /** open(2): of what is there, of what it makes, and of a file with no name. Resolves with the open file or −errno. */
 import { errno } from '../errors.js'
-import { O_ACCMODE, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_TMPFILE, O_TRUNC, O_WRONLY } from '../sys/file.js'
-import { S_IFDIR, S_IFLNK, S_IFREG, typeOf } from './attributes.js'
+import { O_ACCMODE, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_TMPFILE, O_TRUNC, O_WRONLY, S_IFDIR, S_IFLNK, S_IFREG } from '../sys/file.js'
+import { typeOf } from './attributes.js'
 import type { Node } from './node.js'
 import type { NodeAccess } from './node-access.js'
 import type { NodeChanges } from './node-changes.js'

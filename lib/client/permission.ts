@@ -4,14 +4,14 @@
  * own leaves that to whoever is in front of it.
  */
 import { errno } from '../errors.js'
-import { S_IFDIR, S_IFMT, type Attributes } from './attributes.js'
+import { S_IFDIR, S_IFMT, S_ISGID } from '../sys/file.js'
+import type { Attributes } from './attributes.js'
 
 export const MAY_EXEC = 1
 export const MAY_WRITE = 2
 export const MAY_READ = 4
 
 const S_ISVTX = 0o1000
-const S_ISGID = 0o2000
 
 export interface Caller {
   readonly uid: number

@@ -1,7 +1,8 @@
 /** rm of node:fs/promises: files, or trees of them. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errno } from '../errors.js'
-import { S_IFDIR, typeOf } from './attributes.js'
+import { S_IFDIR } from '../sys/file.js'
+import { typeOf } from './attributes.js'
 import { join } from './dir.js'
 import { entriesOf } from './directory-reader.js'
 import { fsError, systemError } from './fs-error.js'

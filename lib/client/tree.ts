@@ -3,8 +3,9 @@
  * resolves with a value or −errno, in the order in which Linux finds errors.
  */
 import { errno } from '../errors.js'
-import { O_DIRECTORY, O_RDONLY } from '../sys/file.js'
-import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, typeOf, type Attributes, type FileSystemStatistics } from './attributes.js'
+import { RENAME_EXCHANGE, RENAME_NOREPLACE } from '../sys/dir.js'
+import { O_DIRECTORY, O_RDONLY, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../sys/file.js'
+import { typeOf, type Attributes, type FileSystemStatistics } from './attributes.js'
 import type { Node, NodeTable } from './node.js'
 import { NodeAccess } from './node-access.js'
 import { NodeChanges } from './node-changes.js'
@@ -15,8 +16,6 @@ import { MAY_EXEC, MAY_READ, MAY_WRITE, type Permission } from './permission.js'
 import { Last, MAX_PATH_BYTES, Walk } from './walk.js'
 
 const MAX_LINK_BYTES = 4095
-export const RENAME_NOREPLACE = 1
-export const RENAME_EXCHANGE = 2
 
 export class Tree {
   readonly access: NodeAccess

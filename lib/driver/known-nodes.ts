@@ -6,13 +6,13 @@
  */
 import { direntSize, FuseAttr, FuseDirent, FuseDirentplus, FuseEntryOut, FuseInHeader } from '../fuse/abi.js'
 import { Op } from '../fuse/opcodes.js'
+import { S_IFMT } from '../sys/file.js'
 import type { Region } from '../sys/memory.js'
 import { Slot } from './memory-plan.js'
 import { NodeTable, ROOT } from './node-table.js'
 import { isDots } from './request-name.js'
 
 const NONE = -1
-const S_IFMT = 0o170000
 /** Longer names are not looked up again: no file system that a virtiofsd shares has them. */
 const PATH_NAME_BYTES = 512
 

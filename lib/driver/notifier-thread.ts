@@ -4,13 +4,12 @@
  */
 import { once } from 'node:events'
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
-import { Epoll, EPOLLIN, signalEventfd } from '../sys/io.js'
+import { Epoll, EPOLLET, EPOLLIN, signalEventfd } from '../sys/io.js'
 import { releaseScratch, viewRegion } from '../sys/memory.js'
 import { nameThread } from '../sys/thread.js'
 import { NotificationQueue } from './notification-queue.js'
 import type { NotifierCommand, NotifierEvent, NotifierSetup } from './notifier-protocol.js'
 
-const EPOLLET = 2 ** 31
 /** Notifications between two looks at the messages of the main thread. */
 const BATCH = 64
 

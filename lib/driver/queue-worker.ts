@@ -9,7 +9,7 @@ import type { Handlers } from '../device/handlers.js'
 import { decodeInitAnswer } from '../fuse/init.js'
 import { opcodeName } from '../fuse/opcodes.js'
 import { CpuLatency } from '../sys/cpu-latency.js'
-import { Epoll, EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, schedYield } from '../sys/io.js'
+import { Epoll, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, schedYield } from '../sys/io.js'
 import { viewRegion, type Region } from '../sys/memory.js'
 import { Counter, workerCounters } from './counters.js'
 import { HiprioQueue, type HiprioSink } from './hiprio-queue.js'
@@ -25,7 +25,6 @@ import { SurvivingQueue } from './surviving-queue.js'
 import { TOKEN_SOCKET, VhostUserLine } from './vhost-user-line.js'
 import type { ReachedBackend, WorkerEvent, WorkerPort, WorkerSetup } from './worker-protocol.js'
 
-const EPOLLET = 2 ** 31
 /** Beside those of VhostUserLine. */
 const TOKEN_FUSE = 0
 const TOKEN_WAKE = 2

@@ -7,14 +7,11 @@
 import { errno } from '../errors.js'
 import { FuseAttr, FuseCreateIn, FuseEntryOut, FuseInHeader, FuseMknodIn, FuseRename2In, FuseSetxattrIn, FuseWriteIn, FUSE_WRITE_CACHE } from '../fuse/abi.js'
 import { Op } from '../fuse/opcodes.js'
+import { RENAME_WHITEOUT } from '../sys/dir.js'
+import { O_APPEND, O_EXCL, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../sys/file.js'
 import { getU64 } from '../wire/u64.js'
 
-const O_APPEND = 0o2000
-const O_EXCL = 0o200
-const RENAME_WHITEOUT = 4
 const XATTR_CREATE = 1
-const S_IFMT = 0o170000
-const [S_IFDIR, S_IFREG, S_IFLNK] = [0o40000, 0o100000, 0o120000]
 /** The clock of time stamps goes in steps, of at most 10 ms. */
 const CLOCK_STEP_MS = 20
 

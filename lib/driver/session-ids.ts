@@ -9,6 +9,8 @@ import { errno } from '../errors.js'
 import { FuseInHeader, FuseLkIn, FuseOpenIn, FuseOpenOut, FuseOutHeader, FuseRename2In } from '../fuse/abi.js'
 import { givesEntry, handleAt, handleIsValid, openOutAt, secondHandleAt, secondNodeAt } from '../fuse/id-fields.js'
 import { Op, opcodeRow } from '../fuse/opcodes.js'
+import { RENAME_EXCHANGE } from '../sys/dir.js'
+import { O_CREAT, O_EXCL, O_TRUNC } from '../sys/file.js'
 import type { Region } from '../sys/memory.js'
 import { setU64 } from '../wire/u64.js'
 import { HandleTable } from './handle-table.js'
@@ -19,9 +21,8 @@ import type { SlotTable } from './slot-table.js'
 const NONE = -1
 /** A node or an open file that cannot be brought back. */
 export const HOPELESS = -2
-export const RENAME_EXCHANGE = 2
-/** O_CREAT, O_EXCL, O_TRUNC: the file is there, and what is in it stays. */
-const NOT_REOPENED = 0o100 | 0o200 | 0o1000
+/** The file is there, and what is in it stays. */
+const NOT_REOPENED = O_CREAT | O_EXCL | O_TRUNC
 const F_UNLCK = 2
 const LK_TYPE = 16
 const FIRST_SESSION = 1

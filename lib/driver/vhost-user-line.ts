@@ -1,8 +1,6 @@
 /** What a queue worker and a device in another process notify each other by, in the worker's epoll set. */
-import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP, signalEventfd, type Epoll } from '../sys/io.js'
+import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLRDHUP, signalEventfd, type Epoll } from '../sys/io.js'
 import type { WorkerBackend } from './worker-protocol.js'
-
-const EPOLLET = 2 ** 31
 
 export type VhostUserBackend = Extract<WorkerBackend, { kind: 'vhost-user' }>
 

@@ -1,9 +1,8 @@
 /** Callbacks on open files and directories. */
-import { S_IFDIR } from '../client/attributes.js'
 import { DirectoryReader } from '../client/directory-reader.js'
 import type { OpenFile } from '../client/open-file.js'
 import { errno } from '../errors.js'
-import { O_ACCMODE, O_CREAT, O_RDONLY } from '../sys/file.js'
+import { O_ACCMODE, O_CREAT, O_RDONLY, S_IFDIR } from '../sys/file.js'
 import { number64, type Callback, type Served } from './callback.js'
 import type { Operation } from './addon.js'
 import type { LibfuseThread } from './libfuse-thread.js'

@@ -5,6 +5,7 @@
 import type { RequestRecord } from '../driver/observation.js'
 import { FUSE_ROOT_ID } from '../fuse/abi.js'
 import { Op } from '../fuse/opcodes.js'
+import { RENAME_EXCHANGE } from '../sys/dir.js'
 
 interface Node {
   parent: number
@@ -15,8 +16,6 @@ interface Node {
 
 /** More directories are above each other in no path that the kernel takes. */
 const MAX_DEPTH = 4096
-/** Of RENAME2. Source: Linux include/uapi/linux/fs.h. */
-const RENAME_EXCHANGE = 2
 
 export class NodePaths {
   readonly #nodes = new Map<number, Node>()

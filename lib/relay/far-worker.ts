@@ -12,12 +12,11 @@ import { Counter, workerCounters } from '../driver/counters.js'
 import { HiprioQueue } from '../driver/hiprio-queue.js'
 import { RequestTrace } from '../driver/request-trace.js'
 import type { WorkerEvent, WorkerPort, WorkerSetup } from '../driver/worker-protocol.js'
-import { Epoll, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, schedYield, signalEventfd } from '../sys/io.js'
+import { Epoll, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, schedYield, signalEventfd } from '../sys/io.js'
 import { viewRegion } from '../sys/memory.js'
 import { PollBudget } from '../virtio/poll-budget.js'
 import { FarQueue } from './far-queue.js'
 
-const EPOLLET = 2 ** 31
 const TOKEN_OTHER = 0
 const TOKEN_WAKE = 1
 const TOKEN_SOCKET = 2

@@ -20,6 +20,7 @@ import { errno } from '../errors.js'
 import { FuseEntryOut, FuseInHeader, FuseOpenIn, FuseOpenOut, FuseReadIn, FuseReleaseIn } from '../fuse/abi.js'
 import { Op } from '../fuse/opcodes.js'
 import { elapsedUs, microseconds, secondsRead } from '../sys/clock.js'
+import { O_DIRECTORY } from '../sys/file.js'
 import { mapAnonymous, unmap, viewRegion, type Region } from '../sys/memory.js'
 import { ListedEntries, LISTING_BYTES } from './listed-entries.js'
 import { LookupRows } from './lookup-rows.js'
@@ -31,7 +32,6 @@ export const LISTINGS = 16
 const MESSAGE_BYTES = 128
 const MESSAGES_AT = LISTINGS * LISTING_BYTES
 const MEMORY_BYTES = MESSAGES_AT + LISTINGS * MESSAGE_BYTES
-const O_DIRECTORY = 0o200000
 const TOUCHED_BITS = 12
 
 const enum State { FREE, OPENING, READING, READY, FORGETTING }

@@ -1,12 +1,11 @@
 /** The thread of a relay's near end: between the rings and the stream. Polls for a while when there is nothing to do, then sleeps in epoll. */
 import { parentPort, workerData } from 'node:worker_threads'
-import { Epoll, EPOLLIN, EPOLLOUT, schedYield, signalEventfd } from '../sys/io.js'
+import { Epoll, EPOLLET, EPOLLIN, EPOLLOUT, schedYield, signalEventfd } from '../sys/io.js'
 import { releaseScratch, viewRegion } from '../sys/memory.js'
 import { PollBudget } from '../virtio/poll-budget.js'
 import { NearDevice } from './near-device.js'
 import { NEAR_ENDS, type NearMessage, type NearSetup } from './near-protocol.js'
 
-const EPOLLET = 2 ** 31
 const setup = workerData as NearSetup
 const post = (message: NearMessage): void => parentPort!.postMessage(message)
 const device = new NearDevice(viewRegion(setup.memoryAddress, setup.memoryBytes), setup.layouts, setup.features, setup)

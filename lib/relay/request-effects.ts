@@ -5,8 +5,7 @@
  */
 import { FuseInHeader, FuseOpenIn } from '../fuse/abi.js'
 import { Op, OPCODE_LIMIT } from '../fuse/opcodes.js'
-
-const O_TRUNC = 0o1000
+import { O_TRUNC } from '../sys/file.js'
 
 /** Requests that change nothing that a LOOKUP tells, but for access times. */
 const harmless = new Uint8Array(OPCODE_LIMIT)

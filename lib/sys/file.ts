@@ -50,9 +50,20 @@ export const STATX_MNT_ID = 0x1000
 export const STATX_BYTES = 256
 
 export const S_IFMT = 0o170000
-export const S_IFDIR = 0o040000
-export const S_IFREG = 0o100000
+export const S_IFSOCK = 0o140000
 export const S_IFLNK = 0o120000
+export const S_IFREG = 0o100000
+export const S_IFBLK = 0o060000
+export const S_IFDIR = 0o040000
+export const S_IFCHR = 0o020000
+export const S_IFIFO = 0o010000
+export const S_ISUID = 0o4000
+export const S_ISGID = 0o2000
+
+/** A device number as the kernel packs it into 32 bits (new_encode_dev in kdev_t.h), and as fuse_attr.rdev has it. */
+export function encodeDevice(major: number, minor: number): number {
+  return (minor & 0xff | major << 8 | (minor & ~0xff) << 12) >>> 0
+}
 
 /** preadv2 fails with EAGAIN, or comes back short, rather than wait for a disk. */
 export const RWF_NOWAIT = 0x8

@@ -145,6 +145,7 @@ export const EPOLLERR = 8
 export const EPOLLHUP = 16
 export const EPOLLRDHUP = 0x2000
 export const EPOLLEXCLUSIVE = 1 << 28
+export const EPOLLET = 2 ** 31
 
 const EPOLL_CLOEXEC = 0x80000
 const EPOLL_CTL_ADD = 1

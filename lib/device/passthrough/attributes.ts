@@ -1,11 +1,7 @@
 /** struct statx → fuse_attr and the replies that carry one. */
 import { FuseAttr, FuseAttrOut, FuseEntryOut } from '../../fuse/abi.js'
+import { encodeDevice } from '../../sys/file.js'
 import { St, type StatBuffer } from './stat-buffer.js'
-
-/** A device number as the kernel packs it into 32 bits (new_encode_dev in kdev_t.h). */
-function encodeDevice(major: number, minor: number): number {
-  return (minor & 0xff | major << 8 | (minor & ~0xff) << 12) >>> 0
-}
 
 export function writeAttr(view: DataView, at: number, stat: StatBuffer): void {
   const st = stat.words

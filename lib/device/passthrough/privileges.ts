@@ -7,15 +7,13 @@
  */
 import { readFileSync } from 'node:fs'
 import { CAP_FSETID } from '../../sys/credentials.js'
-import { AT_EMPTY_PATH, S_IFMT, S_IFREG, statx, STATX_GID, STATX_MODE, STATX_TYPE } from '../../sys/file.js'
+import { AT_EMPTY_PATH, S_IFMT, S_IFREG, S_ISGID, S_ISUID, statx, STATX_GID, STATX_MODE, STATX_TYPE } from '../../sys/file.js'
 import type { DeviceRequest } from '../handlers.js'
 import { NO_ID } from './id-map.js'
 import { Negotiated } from './layout.js'
 import { St } from './stat-words.js'
 import type { Volume } from './volume.js'
 
-const S_ISUID = 0o4000
-const S_ISGID = 0o2000
 const S_IXGRP = 0o0010
 
 /**

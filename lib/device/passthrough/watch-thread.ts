@@ -4,7 +4,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads'
 import { SyscallError } from '../../errors.js'
-import { Epoll, EPOLLIN, poll, POLLIN } from '../../sys/io.js'
+import { Epoll, EPOLLET, EPOLLIN, poll, POLLIN } from '../../sys/io.js'
 import { releaseScratch, viewRegion } from '../../sys/memory.js'
 import { nameThread } from '../../sys/thread.js'
 import { NotificationSender } from '../notification-sender.js'
@@ -13,7 +13,6 @@ import { FanotifyEvents } from './fanotify-events.js'
 import type { PassthroughShared } from './shared.js'
 import { Watcher } from './watcher.js'
 
-const EPOLLET = 2 ** 31
 /**
  * Least time between two reads, in milliseconds: what happens meanwhile is one wake-up, and the
  * kernel merges what happens to one file. A change after a pause is told at once.

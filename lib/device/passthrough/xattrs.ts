@@ -6,7 +6,7 @@
  */
 import { errno } from '../../errors.js'
 import { FUSE_COMPAT_SETXATTR_IN_SIZE, FUSE_SETXATTR_ACL_KILL_SGID, FuseGetxattrIn, FuseGetxattrOut, FuseSetxattrIn } from '../../fuse/abi.js'
-import { fchmodat, getxattr, listxattr, removexattr, setxattr } from '../../sys/file.js'
+import { fchmodat, getxattr, listxattr, removexattr, S_ISGID, setxattr } from '../../sys/file.js'
 import type { DeviceRequest } from '../handlers.js'
 import { Negotiated } from './layout.js'
 import type { Volume } from './volume.js'
@@ -15,7 +15,6 @@ import type { XattrMap } from './xattr-map.js'
 const ACL_ACCESS = 'system.posix_acl_access'
 const ACL_DEFAULT = 'system.posix_acl_default'
 const NAME_MAX = 255
-const S_ISGID = 0o2000
 const ENOSYS = -errno.ENOSYS
 
 /**
