@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { errno, SyscallError, UsageError } from '../errors.js'
 import { close, pollAsync, POLLIN } from '../sys/io.js'
-import { cloneFuse, isNotMounted, mountFileSystem, openFuse, unmountFileSystem } from '../sys/mount.js'
+import { cloneFuse, isNotMounted, mountFileSystem, openFuse, takeOver, unmountFileSystem } from '../sys/mount.js'
 import { isConnectionMounted } from './connection-state.js'
 import { recvmsg, socketpair } from '../sys/socket.js'
 import { abortConnection } from '../sys/abort.js'
@@ -178,6 +178,8 @@ async function mountByHelper({ source, mountpoint, flags, allowOther, defaultPer
     const fds: number[] = []
     recvmsg(ours, new Uint8Array(1), fds)
     if (fds.length !== 1) throw new UsageError('fusermount3 sent no descriptor', 'EPERM')
+    // it opens without O_NONBLOCK: a worker that waits in a read sees no answer of the device
+    takeOver(fds[0]!)
     return fds[0]!
   } finally {
     close(ours)

@@ -69,6 +69,8 @@ t.test('by fusermount3', { skip }, async t => {
     t.match(namespace.mounts().findLast(entry => entry.mountpoint === mountpoint), { type: FS_TYPE, source, superOptions: /user_id=65534/ })
     const dir = namespace.path(mountpoint)
     t.match(await namespace.try([...nobody, 'cat', join(mountpoint, 'a')]), { exit: { code: 0 }, stdout: 'not root\n' })
+    // nobody asks anything else meanwhile
+    t.match(await namespace.try([...nobody, 'timeout', '-s', 'KILL', '10', 'fallocate', '-l', '5000', join(mountpoint, 'a')]), { exit: { code: 0 } }, 'what another thread of the device does is answered')
     await t.rejects(readFile(join(dir, 'a')), { code: 'EACCES' }, 'others are not let in, root neither')
     t.match(await namespace.try([...nobody, ...BRIDGE, 'umount', mountpoint]), { exit: { code: 0 }, stderr: '' })
 
