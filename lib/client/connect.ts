@@ -6,7 +6,7 @@ import type { ServedDevice } from '../device/serve.js'
 import { errnoName, PeerGoneError, UsageError } from '../errors.js'
 import { claimDevice } from '../mount/claim.js'
 import type { LiveTag } from '../mount/live-tags.js'
-import { pollMicroseconds, mountTimeoutMs, type MountOptions } from '../mount/options.js'
+import { pollMicroseconds, mountTimeoutMs, ringEntries, type MountOptions } from '../mount/options.js'
 import { parseSource } from '../mount/source.js'
 import { ConnectedFs } from './connected-fs.js'
 import { decodeAttrOut } from './entry-reply.js'
@@ -37,7 +37,6 @@ export interface ConnectOptions extends Pick<MountOptions,
   faults?: FaultControl
 }
 
-const DEFAULT_QUEUE_SIZE = 128
 const DEFAULT_OUTSTANDING = 128
 const DEFAULT_NAMES = 4096
 
@@ -71,10 +70,7 @@ export interface OpenTree {
 /** @param counters where requests are counted, a block of lib/driver/counters.ts @throws as `connect` */
 export async function openTree(source: string | ServedDevice, options: ConnectOptions, counters?: Float64Array): Promise<OpenTree> {
   const asked: ConnectOptions = typeof source === 'string' || source.tag === undefined ? options : { tag: source.tag, ...options }
-  const queueSize = asked.queueSize ?? DEFAULT_QUEUE_SIZE
-  if (queueSize < 4 || queueSize > 1024 || (queueSize & (queueSize - 1)) !== 0) {
-    throw new UsageError(`queueSize is ${queueSize}, expected a power of two from 4 to 1024`)
-  }
+  const queueSize = ringEntries(asked.queueSize, 'queueSize')
   const maxOutstanding = asked.maxOutstanding ?? DEFAULT_OUTSTANDING
   if (!(maxOutstanding >= 1)) throw new UsageError(`maxOutstanding is ${maxOutstanding}, expected at least 1`)
   const uid = asked.uid ?? process.getuid!()

@@ -22,7 +22,7 @@ import { type MountStats, readStats } from './mount-stats.js'
 import { keepsCpusAwake } from './low-latency.js'
 import { readMounts } from './mountinfo.js'
 import { prepareMountpoint, refuseInsideSource } from './mountpoint.js'
-import { letsOthersIn, pollMicroseconds, mountTimeoutMs, type MountOptions } from './options.js'
+import { letsOthersIn, pollMicroseconds, mountTimeoutMs, ringEntries, type MountOptions } from './options.js'
 import { readAhead, setReadAhead, type ReadAhead } from './read-ahead.js'
 import { claimDevice } from './claim.js'
 import { probeDevice } from './device.js'
@@ -47,7 +47,6 @@ export interface ServedMountRequest extends Omit<MountRequest, 'source'> {
   source: ServedDevice
 }
 
-const DEFAULT_QUEUE_SIZE = 128
 /** Of a device behind a long line, which is full only with many large requests in flight. */
 const REMOTE_LARGE_BUFFERS = 64
 
@@ -243,10 +242,7 @@ export async function mountUnder(request: MountRequest | ServedMountRequest, sup
   const target = inherited ? { path: inherited.live.mountpoint, mode: 0 } : given ? { path: given.entry?.mountpoint ?? mountpoint, mode: 0 } : await prepareMountpoint(mountpoint)
   if (!inherited) refuseInsideSource(target.path, parsed, options)
   const rights = checkRights(options, given)
-  const queueSize = options.queueSize ?? DEFAULT_QUEUE_SIZE
-  if (!Number.isInteger(queueSize) || queueSize < 4 || queueSize > 1024 || (queueSize & (queueSize - 1)) !== 0) {
-    throw new UsageError(`queue_size is ${queueSize}, expected a power of two from 4 to 1024`)
-  }
+  const queueSize = ringEntries(options.queueSize)
   if (options.audit !== undefined && options.direct) throw new UsageError('options audit and direct exclude each other: with direct, nobody here sees what is read and written')
   if (options.autoUnmount && given) throw new UsageError('option auto_unmount does not go with a mount point /dev/fd/N: whoever mounted it unmounts it')
   checkOnDisconnect(parsed, options)

@@ -313,6 +313,16 @@ function parseValue(row: OptionRow, value: string | undefined): unknown {
   return row.parse ? row.parse(value, row.name) : value
 }
 
+const DEFAULT_QUEUE_SIZE = 128
+
+/** The queue_size option. @param name what it is called where it was given @throws UsageError */
+export function ringEntries(queueSize = DEFAULT_QUEUE_SIZE, name = 'queue_size'): number {
+  if (!Number.isInteger(queueSize) || queueSize < 4 || queueSize > 1024 || (queueSize & (queueSize - 1)) !== 0) {
+    throw new UsageError(`${name} is ${queueSize}, expected a power of two from 4 to 1024`)
+  }
+  return queueSize
+}
+
 /** The largest time that `poll=auto` polls, in microseconds. */
 const POLL_AUTO_US = 200
 

@@ -181,6 +181,7 @@ t.test('sources that cannot be connected', async t => {
   await t.rejects(connect('/none/at/all'), { code: 'ENOENT' })
   await t.rejects(connect('unix:/none/at/all'), { code: 'ENOENT' })
   await t.rejects(connect(tmpdir(), { queueSize: 100 }), { code: 'EINVAL' })
+  await t.rejects(connect(tmpdir(), { queueSize: 4.5 }), { code: 'EINVAL' }, 'half an entry')
   await t.rejects(connect(tmpdir(), { backend: 'virtiofsd', virtiofsd: '/none' }), { code: 'ENOENT' })
   const before = openFds()
   await t.rejects(connect(tmpdir(), { posixAcl: true }), { code: 'ECONNREFUSED' }, 'a device that refuses INIT')
