@@ -75,8 +75,8 @@ export class VirtioFs extends EventEmitter<Events> {
   /** The device's answer to INIT, once it came. */
   init: InitAnswer | undefined
   gone = ''
-  /** Where threads hang in a system call at the end: resolves when they have ended after all. They may use the descriptors of the mount until then. */
-  stuck: Promise<void> | undefined
+  /** Where threads hang in a system call at the end: resolves when they have ended after all. */
+  #stuck: Promise<void> | undefined
 
   readonly #options: VirtioFsOptions
   readonly #plan: MemoryPlan
@@ -489,8 +489,8 @@ export class VirtioFs extends EventEmitter<Events> {
       this.event('kill_sb.stop_threads', { error: errorLine(error) })
       stuck.note(error)
     })))
-    this.stuck = stuck.ended?.then(() => this.#dispose())
-    if (!this.stuck) await this.#dispose()
+    this.#stuck = stuck.ended?.then(() => this.#dispose())
+    if (!this.#stuck) await this.#dispose()
     this.emit('ended')
   }
 
@@ -507,6 +507,17 @@ export class VirtioFs extends EventEmitter<Events> {
     if (this.#unmounted) return
     const timer = setTimeout(() => this.abandon(), this.#options.timeoutMs)
     this.once('unmounted', () => clearTimeout(timer))
+  }
+
+  /** Whether threads hang in a system call at the end, and may still use what they were given. */
+  get stuck(): boolean {
+    return this.#stuck !== undefined
+  }
+
+  /** After the end: frees something that threads were given, now or when those that hang have ended after all. */
+  afterThreads(free: () => void): void {
+    if (this.#stuck) void this.#stuck.then(free)
+    else free()
   }
 
   /** Resolves when the file system is unmounted. */

@@ -1,35 +1,26 @@
-/** A host mount of a virtio-fs device: set-up, and the ways it ends. */
+/** Mounting on the host: from what is asked for to a device, and where it is mounted. */
 import type { FaultControl } from '../device/faults.js'
 import type { ServedDevice } from '../device/serve.js'
-import { errno, UsageError } from '../errors.js'
-import type { InitAnswer, InitPolicy } from '../fuse/init.js'
-import { Counter, type CounterName, sumCounter } from '../driver/counters.js'
-import type { ReplacementTarget, Transport } from '../driver/transport.js'
-import type { VirtioFsOptions } from '../driver/virtio-fs-options.js'
 import { AwayTransport } from '../driver/away-transport.js'
-import { VirtioFs } from '../driver/virtio-fs.js'
+import type { ReplacementTarget, Transport } from '../driver/transport.js'
 import { WorkerHandle } from '../driver/worker-handle.js'
+import { UsageError } from '../errors.js'
 import { RelaySession } from '../relay/relay-session.js'
 import { absoluteOptions, absoluteSource } from './absolute.js'
-import { AuditLog } from './audit.js'
-import { KernelMount, unmountError, type HostMount } from './dev-fuse.js'
-import { Guard } from './guard.js'
+import { claimDevice } from './claim.js'
+import { KernelMount } from './dev-fuse.js'
+import { probeDevice } from './device.js'
 import { type GivenMount, givenFd, givenNotices, takeGivenFd } from './given-fd.js'
-import { watchIdle } from './idle.js'
-import { Mount, type UnmountOptions } from './live-mount.js'
-import type { MountStatus } from './mount-status.js'
-import { type MountStats, readStats } from './mount-stats.js'
+import { Guard } from './guard.js'
+import type { Mount } from './live-mount.js'
+import { LiveTag } from './live-tags.js'
 import { keepsCpusAwake } from './low-latency.js'
-import { readMounts } from './mountinfo.js'
+import { mountDevice } from './mount-device.js'
 import { prepareMountpoint, refuseInsideSource } from './mountpoint.js'
 import { letsOthersIn, pollMicroseconds, mountTimeoutMs, ringEntries, type MountOptions } from './options.js'
-import { readAhead, setReadAhead, type ReadAhead } from './read-ahead.js'
-import { claimDevice } from './claim.js'
-import { probeDevice } from './device.js'
-import { LiveTag } from './live-tags.js'
-import { type ObservedRequest, type RequestFilter, RequestObserver } from './request-observer.js'
+import { readAhead } from './read-ahead.js'
 import { backendName, parseSource, type Source } from './source.js'
-import { checkSupervise, type Inherited, type MountFacts, type Supervision, waitsForDevice } from './supervision.js'
+import { checkSupervise, type Inherited, type Supervision, waitsForDevice } from './supervision.js'
 
 export { Mount, type UnmountOptions } from './live-mount.js'
 
@@ -49,144 +40,6 @@ export interface ServedMountRequest extends Omit<MountRequest, 'source'> {
 
 /** Of a device behind a long line, which is full only with many large requests in flight. */
 const REMOTE_LARGE_BUFFERS = 64
-
-/** A mount whose requests come from /dev/fuse, of this process. */
-export class KernelSideMount extends Mount {
-  readonly notices: readonly string[]
-  readonly source: string
-  readonly mountpoint: string
-  readonly closed: Promise<void>
-  readonly #fs: VirtioFs
-  readonly #kernel: HostMount
-  readonly #backend: string
-  readonly #supervision: Supervision | undefined
-  readonly #sinceMs: number
-
-  readonly #observer: RequestObserver
-  readonly #faults: FaultControl | undefined
-  /** Why the device went away last. */
-  #away = ''
-
-  /** @internal */
-  constructor(source: string, fs: VirtioFs, kernel: HostMount, notices: readonly string[], backend = 'emulated', observer = new RequestObserver(fs), faults?: FaultControl, supervision?: Supervision) {
-    super()
-    this.source = source
-    this.#backend = backend
-    this.notices = notices
-    this.mountpoint = kernel.mountpoint
-    this.#fs = fs
-    this.#kernel = kernel
-    this.#observer = observer
-    this.#faults = faults
-    this.#supervision = supervision
-    if (supervision?.inherited) this.#away = 'the process that served the mount has ended, and the backend is reached again'
-    this.#sinceMs = supervision?.inherited?.sinceMs ?? Date.now()
-    fs.on('gone', reason => this.emit('gone', reason))
-    fs.on('lost', reason => {
-      this.#away = reason
-      this.emit('lost', reason)
-    })
-    fs.on('found', () => this.emit('found'))
-    fs.on('crashed', () => kernel.abort())
-    this.closed = this.#end()
-  }
-
-  /** @internal Unmounts it when it is idle, and not in use. */
-  endWhenIdle(timeoutMs: number): void {
-    const stop = watchIdle(timeoutMs, () => sumCounter(this.#fs.counters, Counter.REQUESTS), async () => {
-      if (this.#kernel.mounted && await this.#kernel.unmount() === 0) this.emit('idle')
-    })
-    void this.closed.finally(stop)
-  }
-
-  get tag(): string {
-    return this.#fs.tag
-  }
-
-  status(): MountStatus {
-    const { info } = this.#fs.transport
-    const { connection } = this.#kernel
-    const sum = (counter: CounterName): number => sumCounter(this.#fs.counters, Counter[counter])
-    return {
-      mountpoints: this.#fs.unmounted ? [] : readMounts().filter(entry => entry.minor === connection && entry.type.startsWith('fuse')).map(entry => entry.mountpoint).reverse(),
-      source: this.source, tag: this.tag, backend: this.#backend, connection, pid: process.pid,
-      supervisor: this.#supervision?.pid ?? 0, restarts: this.#supervision?.inherited?.restarts ?? 0,
-      since: new Date(this.#sinceMs).toISOString(), uptimeSeconds: Math.round((Date.now() - this.#sinceMs) / 1000),
-      health: this.gone !== '' ? 'gone' : this.#fs.away ? 'waiting' : 'ok', reason: this.gone !== '' ? this.gone : this.#fs.away ? this.#away : '',
-      requestQueues: this.#fs.queues, queueSize: this.#fs.queueSize,
-      inFlight: sum('IN_FLIGHT'), requests: sum('REQUESTS'), errors: sum('ERRORS'), bytesRead: sum('BYTES_READ'), bytesWritten: sum('BYTES_WRITTEN'),
-      features: info.featureNames, protocolFeatures: info.protocolFeatureNames,
-      fuseVersion: `${this.init.major}.${this.init.minor}`, fuseFlags: this.init.flags, notices: [...this.notices],
-    }
-  }
-
-  stats(latencies?: SharedArrayBuffer): MountStats {
-    return readStats(this.#fs.counters, this.#fs.queues, latencies)
-  }
-
-  time(): { latencies: SharedArrayBuffer, stop: () => void } {
-    return this.#observer.time()
-  }
-
-  watch(filter: RequestFilter, told: (request: ObservedRequest) => void): () => void {
-    return this.#observer.watch(filter, told)
-  }
-
-  get faults(): FaultControl {
-    if (!this.#faults) throw new UsageError(`${this.mountpoint} has no faults on demand: it was mounted without them, or is not an emulated device`)
-    return this.#faults
-  }
-
-  get init(): InitAnswer {
-    return this.#fs.init!
-  }
-
-  get gone(): string {
-    return this.#fs.gone
-  }
-
-  async #end(): Promise<void> {
-    await this.#fs.untilUnmounted()
-    await this.#fs.killSb()
-    // an aborted mount is still there, and would answer ENOTCONN for ever
-    if (this.#kernel.mounted) await this.#kernel.unmount(true)
-    if (this.#fs.stuck) this.emit('trouble', 'a thread of the device hangs in a system call on the shared directory')
-    closeAfter(this.#fs, this.#kernel)
-  }
-
-  async unmount(options: UnmountOptions = {}): Promise<void> {
-    if (this.#kernel.mounted) {
-      if (options.abort) this.abort()
-      let error = await this.#kernel.unmount()
-      if (error === -errno.EBUSY && (options.lazy || options.abort)) error = await this.#kernel.unmount(true)
-      if (error < 0) throw unmountError(this.mountpoint, error)
-    }
-    if (!this.#kernel.alive) this.#fs.expectUnmounted()
-    await this.closed
-  }
-
-  async replaceBackend(target: ReplacementTarget = {}): Promise<number> {
-    const pausedMs = await this.#fs.replaceBackend(target)
-    this.#supervision?.replaced(target)
-    return pausedMs
-  }
-
-  abort(): void {
-    this.#kernel.abort()
-    this.#fs.expectUnmounted()
-  }
-
-  async abandon(): Promise<void> {
-    this.#fs.abandon()
-    await this.closed
-  }
-}
-
-/** Closes the descriptors of a mount once no thread uses them. */
-function closeAfter(fs: VirtioFs, kernel: HostMount): void {
-  if (fs.stuck) void fs.stuck.then(() => kernel.close())
-  else kernel.close()
-}
 
 function checkRights(options: MountOptions, given: GivenMount | undefined): { allowOther: boolean, defaultPermissions: boolean } {
   if (given?.entry) {
@@ -293,89 +146,4 @@ export async function mountUnder(request: MountRequest | ServedMountRequest, sup
 /** The device and the tag of a process before this one. A device that is to be waited for is reached later. */
 async function inheritDevice(source: Source, options: MountOptions, { live, tagFd, device }: Inherited, waits: boolean): Promise<{ transport: Transport, live: LiveTag }> {
   return { transport: waits ? new AwayTransport(device) : await probeDevice({ ...source, tag: live.tag }, options), live: LiveTag.inherit(live, tagFd) }
-}
-
-/** A device that was reached and claimed, and where it is to be mounted. All of it is owned by the mount from now on. */
-export interface DeviceMount extends VirtioFsOptions {
-  source: string
-  /** What the device is, for people. */
-  backend?: string
-  transport: Transport
-  live: Pick<LiveTag, 'describe' | 'unmounted' | 'release'>
-  /** The first queue's thread, and how to start the others. */
-  worker: WorkerHandle
-  newWorker?: (index: number) => WorkerHandle
-  /** Mounts on the host. @param queues how many descriptors it needs */
-  hostMount: (queues: number) => Promise<HostMount>
-  init: Omit<InitPolicy, 'maxWrite' | 'maxBackground'>
-  /** Not before the threads of the emulated device are there: a delay must not hold up the queue's own. */
-  waitForPool?: boolean
-  /** What is known already that cannot be done. */
-  notices?: readonly string[]
-  /** Seconds. */
-  idleTimeout?: number | undefined
-  /** File of the audit log. */
-  audit?: string | undefined
-  /** What the device does wrong on demand. */
-  faults?: FaultControl | undefined
-  /** None: as the kernel has it. */
-  readAhead?: ReadAhead
-  supervision?: Supervision
-  /** Lets the supervisor have what the next process needs. */
-  handOver?: (facts: Omit<MountFacts, 'live'>, kernel: HostMount) => Promise<void>
-}
-
-function startAudit(path: string, fs: VirtioFs, observer: RequestObserver, trouble: (message: string) => void): void {
-  const log = new AuditLog(path, trouble)
-  log.start(observer)
-  fs.once('ended', () => log.close())
-}
-
-/**
- * Brings a device online and mounts it.
- *
- * @throws as `mount`; nothing is left behind then
- */
-export async function mountDevice({ source, backend, transport, live, worker, newWorker, hostMount, init, waitForPool, notices: given = [], idleTimeout, audit, readAhead, faults, supervision, handOver, ...options }: DeviceMount): Promise<Mount> {
-  const fs = await VirtioFs.create(transport, options, worker, newWorker).catch(error => {
-    live.release()
-    throw error
-  })
-  fs.once('gone', () => live.release())
-  fs.once('unmounted', () => live.unmounted())
-  fs.once('ended', () => live.release())
-  const observer = new RequestObserver(fs)
-  let mounted: KernelSideMount | undefined
-  let kernel: HostMount
-  try {
-    if (audit !== undefined) startAudit(audit, fs, observer, message => mounted?.emit('trouble', message))
-    kernel = await hostMount(fs.queues)
-  } catch (error) {
-    await fs.killSb()
-    throw error
-  }
-  try {
-    transport.mountedAs?.(kernel.connection)
-    await fs.start(kernel, init)
-    if (waitForPool) await fs.transport.poolReady?.()
-    live.describe({ source, mountpoint: kernel.mountpoint, connection: kernel.connection, ...supervision && { supervisor: supervision.pid } })
-    const notices = [...transport.notices ?? [], ...given]
-    if (init.passthrough && !fs.init!.flags.includes('PASSTHROUGH')) notices.push('this kernel has no FUSE passthrough: option direct has no effect')
-    const trouble = readAhead === undefined ? '' : setReadAhead(kernel.connection, readAhead)
-    if (trouble !== '') notices.push(trouble)
-    await handOver?.({ device: fs.transport.info, init: fs.init!, notices, sinceMs: Date.now() }, kernel)
-    mounted = new KernelSideMount(source, fs, kernel, notices, backend, observer, faults, supervision)
-    const listen = (): void => { fs.transport.onSaid = line => mounted!.emit('trouble', line) }
-    listen()
-    fs.on('found', listen)
-    if (idleTimeout !== undefined) mounted.endWhenIdle(idleTimeout * 1000)
-    return mounted
-  } catch (error) {
-    // it ends as a whole, and leaves the mount to another
-    if (supervision?.inherited) throw error
-    await kernel.unmount(true)
-    await fs.killSb()
-    closeAfter(fs, kernel)
-    throw error
-  }
 }

@@ -13,7 +13,7 @@ import { WorkerHandle } from '../../lib/driver/worker-handle.js'
 import { defaultOptions, type PassthroughOptions } from '../../lib/device/passthrough/options.js'
 import { closePassthrough, openPassthrough, type PassthroughShared } from '../../lib/device/passthrough/shared.js'
 import { KernelMount } from '../../lib/mount/dev-fuse.js'
-import { KernelSideMount } from '../../lib/mount/mount.js'
+import { KernelSideMount } from '../../lib/mount/kernel-side-mount.js'
 import { within } from './program.js'
 import { clearMount } from './stuck.js'
 
