@@ -79,11 +79,19 @@ const CHANGING: readonly number[] = [
   Op.RENAME2, Op.COPY_FILE_RANGE, Op.TMPFILE, Op.COPY_FILE_RANGE_64,
 ]
 
-/** What waits for a disk or moves data without end. READ and WRITE look at the file. */
-const SLOW: readonly number[] = [Op.FSYNC, Op.FSYNCDIR, Op.SYNCFS, Op.FALLOCATE, Op.COPY_FILE_RANGE, Op.COPY_FILE_RANGE_64]
+/** What moves data without end. READ and WRITE look at the file. */
+const SLOW: readonly number[] = [Op.FALLOCATE, Op.COPY_FILE_RANGE, Op.COPY_FILE_RANGE_64]
+/** What waits for a disk, where there is one. */
+const SLOW_ON_DISK: readonly number[] = [...SLOW, Op.FSYNC, Op.FSYNCDIR, Op.SYNCFS]
 
-const isSlow = new Uint8Array(OPCODE_LIMIT)
-for (const opcode of SLOW) isSlow[opcode] = 1
+function flagsOf(opcodes: readonly number[]): Uint8Array {
+  const flags = new Uint8Array(OPCODE_LIMIT)
+  for (const opcode of opcodes) flags[opcode] = 1
+  return flags
+}
+
+const isSlow = flagsOf(SLOW)
+const isSlowOnDisk = flagsOf(SLOW_ON_DISK)
 
 /**
  * What gives a name to something. With `only` one at a time: whether a directory may get a name that
@@ -148,12 +156,11 @@ export class Passthrough implements Handlers {
     let done = 0
     if (request.mayBlock) {
       done = operation(this.#volume, request)
-    } else if (isSlow[opcode] === 1) {
-      return MAY_BLOCK
     } else if (this.#volume.mounts.all(MountKind.MEMORY)) {
+      if (isSlow[opcode] === 1) return MAY_BLOCK
       done = operation(this.#volume, request)
     } else {
-      if (this.#slow.avoids(opcode)) return MAY_BLOCK
+      if (isSlowOnDisk[opcode] === 1 || this.#slow.avoids(opcode)) return MAY_BLOCK
       const startUs = microseconds()
       done = operation(this.#volume, request)
       this.#slow.took(opcode, elapsedUs(startUs, microseconds()))
