@@ -1,18 +1,23 @@
 /** Large files: what gives back their blocks is for threads that may wait, and nobody waits for what was closed. */
 import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync, statfsSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { MAY_BLOCK } from '../../lib/device/handlers.js'
+import { Freeing } from '../../lib/device/passthrough/freeing.js'
 import { closePassthrough } from '../../lib/device/passthrough/shared.js'
 import * as abi from '../../lib/fuse/abi.js'
 import { Op } from '../../lib/fuse/opcodes.js'
 import { O_RDWR, O_TRUNC, O_WRONLY } from '../../lib/sys/file.js'
-import { serve, type Served, type ServeOptions } from '../support/passthrough-fixture.js'
+import { viewRegion } from '../../lib/sys/memory.js'
+import type { FreeingLoad } from '../support/freeing-load.js'
+import { openDescriptors, serve, type Served, type ServeOptions } from '../support/passthrough-fixture.js'
 
 const LARGE = Buffer.alloc(1 << 20, 'x')
 const HALF = LARGE.subarray(0, 1 << 19)
 const LSEEK_HOLE = 4
 const TMPFS = 0x01021994
+const noTmpfs = statfsSync('/dev/shm').type !== TMPFS && '/dev/shm is no tmpfs'
 
 /** Descriptors of files in a directory that have no name any more. */
 function nameless(root: string): number {
@@ -125,6 +130,24 @@ t.test('no more wait to be closed than there may be', async t => {
   t.equal(nameless(root), 0)
 })
 
+t.test('threads that leave, close and wait at once', { skip: noTmpfs }, async t => {
+  const { shared } = serve(t, { root: mkdtempSync('/dev/shm/vfb-'), limits: { freeing: 3 } })
+  const before = openDescriptors()
+  const left = await Promise.all([1, 2, 3].map(() => new Promise<number>((resolve, reject) => {
+    const load: FreeingLoad = { shared, rounds: 400 }
+    const worker = new Worker(new URL('../support/freeing-load.js', import.meta.url), { workerData: load })
+    let count = 0
+    worker.once('message', (value: number) => { count = value })
+    worker.once('error', reject)
+    worker.once('exit', () => resolve(count))
+  })))
+  t.ok(left.every(count => count > 0), `left: ${left.join(', ')}`)
+  const freeing = new Freeing(new Int32Array(viewRegion(shared.address, shared.lengthBytes).view.buffer), shared.address, 0)
+  t.notOk(freeing.pending, 'all are closed')
+  t.equal(nameless(shared.options.root), 0)
+  t.ok(openDescriptors() <= before)
+})
+
 t.test('where nobody closes what was left, nothing is', async t => {
   const { root, client } = serve(t)
   client.mayBlock = false
@@ -220,7 +243,7 @@ t.test('a removal that frees a file itself', async t => {
   t.equal(nameless(root), 0)
 })
 
-t.test('looking for a hole', { skip: statfsSync('/dev/shm').type !== TMPFS && '/dev/shm is no tmpfs' }, async t => {
+t.test('looking for a hole', { skip: noTmpfs }, async t => {
   const { root, client } = serveQueue(t, { root: mkdtempSync('/dev/shm/vfb-') })
   writeFileSync(join(root, 'f'), LARGE)
   const { nodeid } = client.lookup(1n, 'f')
