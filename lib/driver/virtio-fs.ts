@@ -18,13 +18,12 @@ import { BackendReplacement, type Replaceable } from './backend-replacement.js'
 import { allocateCounters } from './counters.js'
 import { within } from './deadline.js'
 import { Disposer } from './disposer.js'
-import { allocateRelay } from './hiprio-relay.js'
 import { planMemory, MAX_WRITE, type MemoryPlan } from './memory-plan.js'
 import { NotifierHandle } from './notifier-handle.js'
-import { NO_OBSERVATION, type Observation, type Observed } from './observation.js'
+import type { Observation, Observed } from './observation.js'
+import { QueueWorkers } from './queue-workers.js'
 import { initDifference, Reconnection, type Reconnecting } from './reconnection.js'
 import { TraceFile } from './request-trace.js'
-import { allocateRingRoom } from './ring-room.js'
 import { SessionMemory } from './session-memory.js'
 import { TagRegistry } from './tag-registry.js'
 import type { DeviceMemory, Reach, ReplacementTarget, Transport } from './transport.js'
@@ -85,12 +84,9 @@ export class VirtioFs extends EventEmitter<Events> {
   /** By worker. */
   readonly #cpuLatencyFds: number[] = []
   readonly #trace: TraceFile | undefined
-  readonly #newWorker: (index: number) => WorkerHandle
-  #observation = NO_OBSERVATION
-  #workers: WorkerHandle[] = []
+  readonly #workers: QueueWorkers
   #notifier: NotifierHandle | undefined
   #memory: SessionMemory | undefined
-  #sleepFlags = new SharedArrayBuffer(0)
   readonly #reconnection: Reconnection | undefined
   #started = false
   #unmounted = false
@@ -98,10 +94,10 @@ export class VirtioFs extends EventEmitter<Events> {
   #destroyed = false
   readonly #replacement: BackendReplacement
 
-  private constructor(transport: Transport, options: VirtioFsOptions, newWorker: (index: number) => WorkerHandle) {
+  private constructor(transport: Transport, options: VirtioFsOptions, workers: QueueWorkers) {
     super()
     this.transport = transport
-    this.#newWorker = newWorker
+    this.#workers = workers
     this.#options = options
     this.#largeBuffers = options.largeBuffers ?? LARGE_BUFFERS
     this.queues = Math.min(transport.info.requestQueues, options.queues)
@@ -128,13 +124,12 @@ export class VirtioFs extends EventEmitter<Events> {
   ): Promise<VirtioFs> {
     let fs: VirtioFs
     try {
-      fs = new VirtioFs(transport, options, newWorker)
+      fs = new VirtioFs(transport, options, new QueueWorkers(worker, newWorker))
     } catch (error) {
       await transport.close()
       await worker.end().catch(() => {})
       throw error
     }
-    fs.#workers.push(worker)
     fs.#resources.push('trace', () => fs.#trace?.close())
     fs.#resources.push('transport', () => fs.transport.close())
     try {
@@ -148,8 +143,7 @@ export class VirtioFs extends EventEmitter<Events> {
 
   /** Changes what is watched; `observed` tells of it. */
   observe(observation: Observation): void {
-    this.#observation = observation
-    for (const worker of this.#workers) if (worker.serving) worker.send({ type: 'observe', observation })
+    this.#workers.observe(observation)
   }
 
   get queueSize(): number {
@@ -163,10 +157,6 @@ export class VirtioFs extends EventEmitter<Events> {
 
   get tag(): string {
     return this.transport.info.tag
-  }
-
-  get #serving(): WorkerHandle[] {
-    return this.#workers.filter(worker => worker.serving)
   }
 
   event(name: string, detail: object = {}): void {
@@ -200,10 +190,7 @@ export class VirtioFs extends EventEmitter<Events> {
    */
   async start({ fuseFds, connection, mountpoint }: FuseConnection, init: Omit<InitPolicy, 'maxWrite' | 'maxBackground'>): Promise<InitAnswer> {
     const { survival } = this.#options
-    const handles = this.#workers
-    while (handles.length < fuseFds.length) handles.push(this.#newWorker(handles.length))
-    const wakeFds = handles.map(handle => handle.wakeFd)
-    const sleepFlags = this.#sleepFlags = new SharedArrayBuffer(4 * handles.length)
+    this.#workers.start(fuseFds.length)
     this.transport.onFailure = reason => this.#failed(reason)
     // a device whose node ids are not the kernel's can tell it nothing
     const windowFd = survival ? -1 : fuseFds[0]!
@@ -212,19 +199,17 @@ export class VirtioFs extends EventEmitter<Events> {
     const { notification } = this.#plan
     this.event('queues', { hiprio: 1, ...notification && { notification: 1 }, request: this.queues, size: this.#options.queueSize })
     if (notification) this.#startNotifier(fuseFds[0]!)
-    const relays = fuseFds.slice(1).map(() => allocateRelay())
-    const ringRoom = allocateRingRoom(handles.length)
     // only worker 0 until INIT is answered: nothing else can come before that
     const answered: Promise<Greeted | undefined | void> = survival?.init ? this.#greeted() : this.#initAnswer()
     answered.catch(() => {})
-    for (const [index, handle] of handles.entries()) {
+    for (const [index, handle] of this.#workers.all.entries()) {
       handle.on('event', event => this.#workerEvent(event))
-      await handle.serve({
-        index, connection, mountpoint, fuseFd: fuseFds[index]!, wakeFd: handle.wakeFd, wakeFds, memoryAddress: this.#memory!.address, plan: this.#plan,
+      await this.#workers.serve(index, {
+        connection, mountpoint, fuseFd: fuseFds[index]!, memoryAddress: this.#memory!.address, plan: this.#plan,
         features: this.transport.info.features, backend: backends[index] ?? { kind: 'away' },
         init: { ...init, waits: this.#reconnection !== undefined || survival !== undefined, maxWrite: MAX_WRITE, maxBackground: Math.max(2, Math.min(this.#largeBuffers - 4, this.#options.queueSize / 2)) },
-        pollUs: this.#options.pollUs, cpuLatencyFd: this.#cpuLatencyFds[index] ?? -1, outlivesDevice: this.#reconnection !== undefined, stateFd: survival?.stateFd ?? -1, requestLimitMs: this.#options.requestLimitMs ?? 0, counters: this.counters, relays, sleepFlags, ringRoom, traceJson: this.#options.traceJson,
-        observation: this.#observation, attention: handle.attention,
+        pollUs: this.#options.pollUs, cpuLatencyFd: this.#cpuLatencyFds[index] ?? -1, outlivesDevice: this.#reconnection !== undefined, stateFd: survival?.stateFd ?? -1, requestLimitMs: this.#options.requestLimitMs ?? 0,
+        counters: this.counters, traceJson: this.#options.traceJson,
       })
       // those that served by then have been told
       if (this.gone !== '') handle.send(FAIL)
@@ -244,7 +229,7 @@ export class VirtioFs extends EventEmitter<Events> {
   /** The kernel has its answer to INIT from the process before: the device that is here is greeted, one that is away waited for. */
   async #goOnWith(init: InitAnswer, greeted: Promise<Greeted | undefined>): Promise<InitAnswer> {
     this.init = init
-    const [worker] = this.#workers
+    const [worker] = this.#workers.all
     if (this.#reconnection) {
       this.#reconnection.told({ type: 'lost', reason: 'the process that served the mount has ended' })
       return init
@@ -263,7 +248,7 @@ export class VirtioFs extends EventEmitter<Events> {
   /** The device has answered; undefined when it is unmounted instead. */
   #greeted(): Promise<Greeted | undefined> {
     return new Promise(resolve => {
-      this.#workers[0]!.on('event', event => { if (event.type === 'greeted') resolve(event) })
+      this.#workers.all[0]!.on('event', event => { if (event.type === 'greeted') resolve(event) })
       this.once('unmounted', () => resolve(undefined))
     })
   }
@@ -305,7 +290,7 @@ export class VirtioFs extends EventEmitter<Events> {
       this.remove(event.reason, event.failed)
     } else if (event.type === 'interrupted') {
       const { uniqueLow, uniqueHigh } = event
-      for (const worker of this.#serving) worker.send({ type: 'interrupt', uniqueLow, uniqueHigh })
+      this.#workers.send({ type: 'interrupt', uniqueLow, uniqueHigh })
     } else if (event.type === 'observed') {
       this.emit('observed', event.observed)
     } else if (event.type === 'pool-wanted') {
@@ -320,13 +305,13 @@ export class VirtioFs extends EventEmitter<Events> {
   }
 
   #deviceMemory({ memfd, address }: SessionMemory, windowFd = -1): DeviceMemory {
-    return { memfd, address, plan: this.#plan, wakeFds: this.#workers.map(handle => handle.wakeFd), sleepFlags: this.#sleepFlags, windowFd, workers: true }
+    return { memfd, address, plan: this.#plan, ...this.#workers.wakeUp, windowFd, workers: true }
   }
 
   #replaceable(fs: VirtioFs): Replaceable {
     return {
       get transport() { return fs.transport },
-      get serving() { return fs.#serving },
+      get serving() { return fs.#workers.serving },
       checkPresent: () => this.#checkPresent(),
       within: (what, promise) => this.#within(what, promise),
       event: (name, detail) => this.event(name, detail),
@@ -336,7 +321,7 @@ export class VirtioFs extends EventEmitter<Events> {
   #reconnecting(reach: Reach, fs: VirtioFs): Reconnecting {
     return {
       reach: signal => reach(this.#replacement.target, signal), queues: this.queues, timeoutMs: this.#options.timeoutMs,
-      get worker() { return fs.#workers[0]! },
+      get worker() { return fs.#workers.all[0]! },
       get transport() { return fs.transport },
       get init() { return fs.init! },
       newMemory: () => new SessionMemory(this.#plan.lengthBytes),
@@ -365,7 +350,7 @@ export class VirtioFs extends EventEmitter<Events> {
 
   /** Our own side of the device has failed. */
   #failed(reason: string): void {
-    if (this.#reconnection && this.init && !this.#unmounted) this.#workers[0]?.send({ type: 'lose', reason })
+    if (this.#reconnection && this.init && !this.#unmounted) this.#workers.all[0]?.send({ type: 'lose', reason })
     else this.remove(reason)
   }
 
@@ -396,7 +381,7 @@ export class VirtioFs extends EventEmitter<Events> {
     void this.#reconnection?.end()
     instances.remove(this.tag, this)
     this.event('remove', { reason, failed: alreadyFailed })
-    for (const worker of this.#serving) worker.send(FAIL)
+    this.#workers.send(FAIL)
     return true
   }
 
@@ -440,8 +425,7 @@ export class VirtioFs extends EventEmitter<Events> {
   }
 
   async #killSb(): Promise<void> {
-    const all = this.#serving
-    const [first] = all
+    const [first] = this.#workers.serving
     if (this.#notifier) this.event('kill_sb.stop_notifications', { ...await this.#within('a notification', this.#notifier.stop()) })
     if (!first) return
     first.send({ type: 'stop-hiprio' })
@@ -453,14 +437,14 @@ export class VirtioFs extends EventEmitter<Events> {
       this.#destroyed = true
       this.event('kill_sb.destroy')
     }
-    for (const worker of all) worker.send({ type: 'stop' })
+    this.#workers.send({ type: 'stop' })
     this.event('kill_sb.stop_queues')
     await this.#drain()
     this.event('kill_sb.drained_again')
   }
 
   async #drain(): Promise<void> {
-    await this.#within('what is in flight', Promise.all(this.#serving.map(worker => worker.request({ type: 'drain' }, 'drained'))))
+    await this.#within('what is in flight', this.#workers.drained())
   }
 
   #within<T>(what: string, promise: Promise<T>): Promise<T> {
@@ -473,8 +457,6 @@ export class VirtioFs extends EventEmitter<Events> {
    */
   async #free(): Promise<void> {
     const stuck = new StuckThreads()
-    const workers = this.#workers
-    this.#workers = []
     if (this.#started) {
       try {
         await this.transport.stop(this.gone !== '')
@@ -485,10 +467,11 @@ export class VirtioFs extends EventEmitter<Events> {
       }
     }
     this.#started = false
-    await Promise.all([...workers, ...this.#notifier ? [this.#notifier] : []].map(thread => thread.end().catch(error => {
+    const failed = (error: unknown): void => {
       this.event('kill_sb.stop_threads', { error: errorLine(error) })
       stuck.note(error)
-    })))
+    }
+    await Promise.all([this.#workers.end(failed), this.#notifier?.end().catch(failed)])
     this.#stuck = stuck.ended?.then(() => this.#dispose())
     if (!this.#stuck) await this.#dispose()
     this.emit('ended')
