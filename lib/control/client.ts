@@ -75,11 +75,11 @@ export class ControlClient {
     writeJsonLine(this.#socket, request)
   }
 
-  /** Asks, and waits for the answer, `timeoutMs` milliseconds at most. @throws PeerGoneError; UsageError when the process does not know the command */
+  /** Asks, and waits for the answer, `timeoutMs` milliseconds at most. @throws PeerGoneError; UsageError when the process does not know the command, or cannot do it */
   async ask<Command extends keyof ControlAnswers>(request: ControlRequest & { command: Command }, timeoutMs = ANSWER_TIMEOUT_MS): Promise<ControlAnswers[Command]> {
     writeJsonLine(this.#socket, request)
-    const answer = await this.line(timeoutMs) as ControlAnswers[Command] | { error: string }
-    if ('error' in answer) throw new UsageError(`the process that serves the mount: ${answer.error}`)
+    const answer = await this.line(timeoutMs) as ControlAnswers[Command] | { error: string, code?: string }
+    if ('error' in answer) throw answer.code === undefined ? new UsageError(`the process that serves the mount: ${answer.error}`) : new UsageError(answer.error, answer.code)
     return answer
   }
 

@@ -15,7 +15,7 @@ export type ControlRequest =
   /** Answered by a line for each request that ends, until the connection does. */
   | { command: 'trace', filter: RequestFilter }
 
-/** The answer to each command; or `{ error }` for what is not understood. */
+/** The answer to each command; or `{ error }` for what is not understood, with a `code` for what cannot be done. */
 export interface ControlAnswers {
   status: MountStatus
   stats: MountStats

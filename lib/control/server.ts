@@ -112,7 +112,7 @@ class Client {
       const pausedMs = await this.#mounted.replaceBackend({ socket: socket as string | undefined, virtiofsd: virtiofsd as string | undefined })
       writeJsonLine(this.#socket, { pausedMs: Math.round(pausedMs) })
     } catch (error) {
-      writeJsonLine(this.#socket, { error: errorLine(error) })
+      writeJsonLine(this.#socket, { error: errorLine(error), code: (error as { code?: string }).code ?? 'EIO' })
     }
   }
 

@@ -131,7 +131,7 @@ function xattrmap(text: string): string {
 
 /** @throws UsageError */
 function idRules(rules: readonly string[], name: string): void {
-  new TranslatedIds(name, rules)
+  new TranslatedIds(`option ${name}`, rules)
 }
 
 const UNITS = ['', 'k', 'm', 'g', 't']
@@ -152,7 +152,7 @@ function words(text: string, name: string): string {
 
 /** @throws UsageError */
 function patterns(texts: readonly string[], name: string): void {
-  checkPatterns(texts, name)
+  checkPatterns(texts, `option ${name}`)
 }
 
 export const optionTable: readonly OptionRow[] = [
@@ -160,7 +160,7 @@ export const optionTable: readonly OptionRow[] = [
   { name: 'socket', key: 'socket', value: 'PATH', help: 'vhost-user socket of the device, when the source is a tag' },
   { name: 'backend', key: 'backend', value: 'virtiofsd', choices: ['virtiofsd'], help: 'start a virtiofsd over the source directory, and end it' },
   { name: 'virtiofsd', key: 'virtiofsd', value: 'PATH', help: 'the virtiofsd to start (default: $VIRTIOFSD, then $PATH and the usual places)' },
-  { name: 'sandbox', key: 'sandbox', value: 'MODE', choices: ['none', 'chroot', 'namespace'], help: 'its sandbox (default: namespace)' },
+  { name: 'sandbox', key: 'sandbox', value: 'MODE', choices: ['none', 'chroot', 'namespace'], help: 'its sandbox: namespace (default), chroot or none' },
   { name: 'rsh', key: 'rsh', value: 'COMMAND', parse: words, help: 'what reaches the host of ssh://, with its arguments (default: ssh)' },
   { name: 'relay_command', key: 'relayCommand', value: 'COMMAND', help: 'virtiofs-bridge at the far end of ssh:// (default: virtiofs-bridge)' },
   { name: 'via', key: 'via', value: 'WAY', choices: ['kernel', 'fuse-native'], help: 'how requests come: kernel (default), or fuse-native, see below' },
@@ -303,13 +303,17 @@ export function formatMountOptions(options: MountOptions, keys: readonly Key[]):
   return options.readonly && keys.includes('readonly') ? [...texts, 'ro'] : texts
 }
 
+function anyOf(choices: readonly string[]): string {
+  return choices.length === 1 ? choices[0]! : `${choices.slice(0, -1).join(', ')} or ${choices.at(-1)!}`
+}
+
 function parseValue(row: OptionRow, value: string | undefined): unknown {
   if (row.value === undefined) {
     if (value !== undefined) throw new UsageError(`option ${row.name} takes no value`)
     return row.set ?? true
   }
-  if (value === undefined || value === '') throw new UsageError(`option ${row.name} needs a value: ${row.name}=${row.value}`)
-  if (row.choices && !row.choices.includes(value)) throw new UsageError(`option ${row.name}=${value}: expected ${row.choices.join(', ')}`)
+  if (value === undefined || value === '') throw new UsageError(`option ${row.name} needs a value: ${row.choices ? anyOf(row.choices) : `${row.name}=${row.value}`}`)
+  if (row.choices && !row.choices.includes(value)) throw new UsageError(`option ${row.name}=${value}: expected ${anyOf(row.choices)}`)
   return row.parse ? row.parse(value, row.name) : value
 }
 

@@ -30,6 +30,19 @@ function checkTag(tag: string): string {
   return tag
 }
 
+/** Options that a source on this host does nothing with. @throws UsageError */
+function refuseUnused({ rsh, relayCommand, backend, virtiofsd, sandbox }: MountOptions): void {
+  if (rsh !== undefined || relayCommand !== undefined) throw new UsageError(`option ${rsh === undefined ? 'relay_command' : 'rsh'} needs a source ssh://`)
+  if (backend === undefined && (virtiofsd !== undefined || sandbox !== undefined)) throw new UsageError(`option ${virtiofsd === undefined ? 'sandbox' : 'virtiofsd'} needs backend=virtiofsd`)
+}
+
+/** What else a source may have meant that is not there. */
+function notThere(source: string): string {
+  const [, host, path] = /^([^/:]+):(?!\/\/)(.*)$/s.exec(source) ?? []
+  if (host === undefined) return 'a tag needs -o socket=PATH'
+  return `another host is ssh://${host}${path!.startsWith('/') ? path! : '/PATH'}`
+}
+
 /**
  * Finds out what a source is.
  *
@@ -39,6 +52,7 @@ export function parseSource(source: string | ServedDevice, options: MountOptions
   if (source === '') throw new UsageError('the source is empty')
   const given = options.tag === undefined ? undefined : checkTag(options.tag)
   if (typeof source !== 'string') return { kind: 'served', device: source, tag: given ?? defaultTag(servedName(source)) }
+  if (!source.startsWith('ssh:') && !source.startsWith('exec:')) refuseUnused(options)
   if (source.startsWith('unix:')) {
     if (source === 'unix:') throw new UsageError('source unix: has no path')
     const path = resolve(source.slice('unix:'.length))
@@ -55,7 +69,7 @@ export function parseSource(source: string | ServedDevice, options: MountOptions
     stat = statSync(path)
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code
-    throw new UsageError(code === 'ENOENT' ? `source ${source}: no such directory or socket (a tag needs -o socket=PATH)` : `source ${source}: ${systemReason(error)}`, code ?? 'EIO')
+    throw new UsageError(code === 'ENOENT' ? `source ${source}: no such directory or socket (${notThere(source)})` : `source ${source}: ${systemReason(error)}`, code ?? 'EIO')
   }
   if (stat.isSocket()) return { kind: 'socket', path, tag: given ?? defaultTag(path) }
   if (!stat.isDirectory()) throw new UsageError(`source ${source} is neither a directory nor a socket`, 'ENOTDIR')

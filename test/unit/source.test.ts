@@ -16,10 +16,25 @@ t.test('directories', async t => {
   t.match(parseSource(join(dir, 'two words'), {}), { tag: 'two_words' })
   t.throws(() => parseSource(join(dir, 'file'), {}), { name: 'UsageError', code: 'ENOTDIR', message: /neither a directory nor a socket/ })
   t.throws(() => parseSource(join(dir, 'nothing'), {}), { code: 'ENOENT', message: /no such directory or socket/ })
-  t.throws(() => parseSource(join(dir, 'file', 'below'), {}), { code: 'ENOTDIR' })
+  t.throws(() => parseSource(join(dir, 'file', 'below'), {}), { code: 'ENOTDIR', message: `source ${join(dir, 'file', 'below')}: not a directory (ENOTDIR)` })
+  t.throws(() => parseSource('me@server:/srv/tree', {}), { code: 'ENOENT', message: 'source me@server:/srv/tree: no such directory or socket (another host is ssh://me@server/srv/tree)' }, 'as sshfs has it')
+  t.throws(() => parseSource('server:', {}), { message: /another host is ssh:\/\/server\/PATH/ })
+  t.throws(() => parseSource('sftp://server/x', {}), { message: /a tag needs -o socket=PATH/ })
   t.throws(() => parseSource('', {}), { name: 'UsageError', code: 'EINVAL' })
   symlinkSync('shared', join(dir, 'link'))
   t.match(parseSource(join(dir, 'link'), {}), { kind: 'directory', tag: 'link' })
+})
+
+t.test('options that would do nothing', async t => {
+  const dir = t.testdir({})
+  for (const source of [dir, 'unix:/run/s']) {
+    t.throws(() => parseSource(source, { rsh: 'ssh -v' }), { code: 'EINVAL', message: 'option rsh needs a source ssh://' })
+    t.throws(() => parseSource(source, { relayCommand: 'sudo virtiofs-bridge' }), { message: 'option relay_command needs a source ssh://' })
+    t.throws(() => parseSource(source, { virtiofsd: '/x' }), { message: 'option virtiofsd needs backend=virtiofsd' })
+    t.throws(() => parseSource(source, { sandbox: 'none' }), { message: 'option sandbox needs backend=virtiofsd' })
+  }
+  t.match(parseSource(dir, { backend: 'virtiofsd', virtiofsd: '/x', sandbox: 'none' }), { kind: 'directory' })
+  t.match(parseSource('ssh://server/x', { rsh: 'ssh -v', relayCommand: 'x' }), { kind: 'remote' })
 })
 
 t.test('sockets', async t => {

@@ -69,7 +69,7 @@ export class TranslatedIds implements IdMap {
 
   #add(rule: string, refuse: (why: string) => never): void {
     // the first character that cannot be of a kind's name separates
-    const [, kindName, separator] = /^([\p{Alphabetic}\p{N}_-]*)([^\p{Alphabetic}\p{N}_-])/su.exec(rule) ?? refuse('expected TYPE:BASE:TARGET:COUNT')
+    const [, kindName, separator] = /^([\p{Alphabetic}\p{N}_-]*)([^\p{Alphabetic}\p{N}_-])/su.exec(rule) ?? refuse(`expected TYPE:BASE:TARGET:COUNT, of type ${Object.keys(KINDS).join(', ')}`)
     const lower = kindName!.toLowerCase()
     const kind = Object.hasOwn(KINDS, lower) ? KINDS[lower]! : refuse(`type "${kindName}" is none of ${Object.keys(KINDS).join(', ')}`)
     const texts = rule.slice(kindName!.length + separator!.length).split(separator!)

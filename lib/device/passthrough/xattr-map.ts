@@ -28,7 +28,7 @@ interface Rule {
 const encoder = new TextEncoder()
 
 function refuse(text: string, why: string): never {
-  throw new UsageError(`xattrmap=${text}: ${why}`)
+  throw new UsageError(`option xattrmap=${text}: ${why}`)
 }
 
 function isSpace(character: string | undefined): boolean {
