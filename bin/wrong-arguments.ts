@@ -23,10 +23,15 @@ export function separated(args: readonly string[]): string[] {
   return args.flatMap((arg, i) => (end < 0 || i < end) && /^-o./.test(arg) && args[i - 1] !== '-o' ? ['-o', arg.slice(2).replace(/^=/, '')] : [arg])
 }
 
-/** Options of other FUSE commands that people type by habit. */
-const HABITS: Readonly<Record<string, string>> = {
-  s: 'not needed, leave it out: each request queue has one thread (-o queues=N)', d: 'DEBUG=\'virtiofs:*\' in the environment, with -f, prints what happens', debug: 'DEBUG=\'virtiofs:*\' in the environment, with -f, prints what happens',
-  r: 'use -o ro', w: 'use -o rw', p: 'use ssh://HOST:PORT/PATH', C: 'use -o rsh=\'ssh -C\'', F: 'use -o rsh=\'ssh -F FILE\'', t: 'the type is for mount(8): mount -t virtiofs-bridge', n: 'leave it out',
+const DEBUGGING = 'DEBUG=\'virtiofs:*\' in the environment, with -f, prints what happens'
+
+/** Options of other FUSE commands, of mount(8) and of umount(8), that people type by habit; by command. */
+const HABITS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  mount: {
+    s: 'not needed, leave it out: each request queue has one thread (-o queues=N)', d: DEBUGGING, debug: DEBUGGING, v: DEBUGGING, r: 'use -o ro', w: 'use -o rw', n: 'leave it out',
+    p: 'use ssh://HOST:PORT/PATH', C: 'use -o rsh=\'ssh -C\'', F: 'use -o rsh=\'ssh -F FILE\'', t: 'the type is for mount(8): mount -t virtiofs-bridge', u: 'use virtiofs-bridge umount MOUNTPOINT',
+  },
+  umount: { f: 'use --abort', force: 'use --abort', z: 'use --lazy', u: 'leave it out', q: 'leave it out' },
 }
 
 /** A command that is not there, when its name is like that of one that is. */
@@ -47,7 +52,8 @@ function namesOf(options: Record<string, Options>): string[] {
 function unknown(word: string, args: readonly string[]): string {
   const command = commandOf(args)
   if (args.includes(word)) return `argument "${word}" is one too many; ${usageOf(args)}`
-  if (command === defaultCommand && Object.hasOwn(HABITS, word)) return `option ${dashed(word)}: ${HABITS[word]!}`
+  const habit = Object.hasOwn(HABITS, command.name) ? HABITS[command.name]! : {}
+  if (Object.hasOwn(habit, word)) return `option ${dashed(word)}: ${habit[word]!}`
   const meant = nearest(word, namesOf(command.options).filter(name => name.length > 1))
   return `unknown option ${dashed(word)}${meant === undefined ? '' : ` (did you mean --${meant}?)`}`
 }
@@ -58,7 +64,7 @@ function unknown(word: string, args: readonly string[]): string {
  */
 export function explain(message: string, args: readonly string[]): string {
   const line = reason(message, args)
-  return /did you mean|^option -\w+: /.test(line) ? line : `${line} (try --help)`
+  return /did you mean|^option --?\w+: /.test(line) ? line : `${line} (try --help)`
 }
 
 function reason(message: string, args: readonly string[]): string {

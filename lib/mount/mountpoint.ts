@@ -1,10 +1,10 @@
 /** Checks of a mount point before anything is set up. */
 import { realpathSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
-import { systemReason, UsageError } from '../errors.js'
-import { unmountFileSystem } from '../sys/mount.js'
+import { errorLine, systemReason, UsageError } from '../errors.js'
 import { MNT_DETACH } from './flags.js'
 import { askMount } from './ask-mount.js'
+import { unmountError, unmountPath } from './dev-fuse.js'
 import { findMount, FS_TYPE } from './mountinfo.js'
 import type { MountOptions } from './options.js'
 import type { Source } from './source.js'
@@ -37,7 +37,8 @@ export async function prepareMountpoint(path: string): Promise<{ path: string, m
   const mounted = findMount(target)
   if (mounted?.type === FS_TYPE) {
     if (await askMount(target) !== 'dead') throw new UsageError(`${path} is already mounted (${mounted.source})`, 'EBUSY')
-    await unmountFileSystem(target, MNT_DETACH)
+    const error = await unmountPath(target, MNT_DETACH)
+    if (error < 0) throw new UsageError(`mount point ${path}: the mount that is there is dead, and ${errorLine(unmountError(target, error))}`, 'EPERM')
   }
   let stat
   try {

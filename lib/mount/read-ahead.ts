@@ -1,6 +1,6 @@
 /** The kernel's read-ahead of one mount: the window of sequential reading, and what a page fault in a mapping brings. */
 import { writeFileSync } from 'node:fs'
-import { errorLine } from '../errors.js'
+import { systemReason } from '../errors.js'
 
 /**
  * FUSE's own is 128 KiB. A request costs as much as copying some 100 KiB, so larger ones read
@@ -34,6 +34,6 @@ export function setReadAhead(connection: number, { kibibytes, otherwise }: ReadA
     writeFileSync(`/sys/class/bdi/0:${connection}/read_ahead_kb`, String(kibibytes))
     return ''
   } catch (error) {
-    return otherwise === '' ? '' : `${otherwise}: ${errorLine(error)}`
+    return otherwise === '' ? '' : `${otherwise}: ${systemReason(error)}`
   }
 }

@@ -2,9 +2,9 @@
  * The power management's bound on how long a CPU may take to wake: /dev/cpu_dma_latency
  * (Documentation/power/pm_qos_interface.rst). What is asked for lasts as long as the descriptor is open.
  */
+import { errno, errnoName, UsageError } from '../errors.js'
 import { openPath } from './file.js'
 import { write } from './io.js'
-import { check } from './libc.js'
 import { scratch } from './memory.js'
 
 const PATH = '/dev/cpu_dma_latency'
@@ -15,10 +15,12 @@ const ANY = 2_000_000_000
 
 /**
  * A descriptor that can ask, and does not yet. The caller closes it.
- * @throws SyscallError where that is not permitted (it takes root), or the kernel has no such device
+ * @throws UsageError where that is not permitted (it takes root), or the kernel has no such device
  */
 export function openCpuLatency(): number {
-  return check(openPath(PATH, O_WRONLY), 'open', PATH)
+  const fd = openPath(PATH, O_WRONLY)
+  if (fd < 0) throw new UsageError(`option low_latency: ${PATH} cannot be opened (${errnoName(-fd)})${fd === -errno.EACCES ? ': that takes root' : ''}`, errnoName(-fd))
+  return fd
 }
 
 /** One thread's requests. */

@@ -1,5 +1,5 @@
 /** Mounts without root: by fusermount3, in a user namespace, on a descriptor that the parent has mounted. */
-import { chmodSync, chownSync, closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -78,7 +78,20 @@ t.test('by fusermount3', { skip }, async t => {
     if (!/^user_allow_other/m.test(readFileSync('/etc/fuse.conf', 'utf8'))) {
       t.match(other, { exit: { code: 1 }, stderr: /user_allow_other/ }, 'allow_other is the administrator\'s to allow')
     }
+    t.match(await namespace.try([...nobody, ...BRIDGE, source, mountpoint]), { exit: { code: 0 } })
+    const next = JSON.parse((await namespace.try([...nobody, ...BRIDGE, 'status', mountpoint, '--json'])).stdout) as { pid: number }
+    process.kill(next.pid, 'SIGKILL')
+    while (existsSync(`/proc/${next.pid}`)) await sleep(10)
+    t.match(await namespace.try([...nobody, ...BRIDGE, source, mountpoint]), { exit: { code: 0 } }, 'a dead mount is cleared away')
+    t.match(await namespace.try([...nobody, 'cat', join(mountpoint, 'a')]), { stdout: 'not root\n' })
+    t.match(await namespace.try([...nobody, ...BRIDGE, 'umount', mountpoint]), { exit: { code: 0 }, stderr: '' })
+
+    t.match(await namespace.try([...nobody, ...BRIDGE, source, mountpoint, '-o', 'low_latency']), { exit: { code: 1 }, stderr: /^virtiofs-bridge: option low_latency: \/dev\/cpu_dma_latency cannot be opened \((EACCES|ENOENT)\)[^\n]*\n$/ })
+    t.match(await namespace.try([...nobody, ...BRIDGE, source, mountpoint, '-o', 'readahead=1M']), { exit: { code: 0 }, stderr: /^virtiofs-bridge: option readahead has no effect: permission denied \(EACCES\)$/m })
+    t.match(await namespace.try([...nobody, ...BRIDGE, 'umount', mountpoint]), { exit: { code: 0 }, stderr: '' })
+
     t.match(await namespace.try([...BRIDGE, source, mountpoint]), { exit: { code: 0 } })
+    t.match(await namespace.try([...nobody, ...BRIDGE, source, mountpoint]), { exit: { code: 32 }, stderr: /^virtiofs-bridge: \S+ is already mounted/ }, 'what root has mounted')
     t.match(await namespace.try([...nobody, ...BRIDGE, 'umount', mountpoint]), { exit: { code: 1 }, stderr: `virtiofs-bridge: no right to unmount ${mountpoint} (EPERM)\n` }, 'what root has mounted')
     t.match(await namespace.try([...BRIDGE, 'umount', mountpoint]), { exit: { code: 0 }, stderr: '' })
     t.match(await namespace.try([...nobody, ...BRIDGE, source, '/']), { exit: { code: 1 }, stderr: /^virtiofs-bridge: fusermount3: .*write access/ }, 'not on a directory of others')
