@@ -46,16 +46,22 @@ function dashed(name: string): string {
 }
 
 function namesOf(options: Record<string, Options>): string[] {
-  return [...Object.entries(options).flatMap(([name, { alias = [], hidden }]) => hidden ? [] : [name, ...[alias].flat()]), 'help', 'version']
+  return [...Object.entries(options).flatMap(([name, { alias = [], hidden }]) => hidden ? [] : [name, ...[alias].flat()]), 'help', 'version', 'h', 'V']
 }
 
 function unknown(word: string, args: readonly string[]): string {
   const command = commandOf(args)
-  if (args.includes(word)) return `argument "${word}" is one too many; ${usageOf(args)}`
+  if (args.includes(word) && !word.startsWith('-')) return `argument "${word}" is one too many; ${usageOf(args)}`
   const habit = Object.hasOwn(HABITS, command.name) ? HABITS[command.name]! : {}
   if (Object.hasOwn(habit, word)) return `option ${dashed(word)}: ${habit[word]!}`
   const meant = nearest(word, namesOf(command.options).filter(name => name.length > 1))
   return `unknown option ${dashed(word)}${meant === undefined ? '' : ` (did you mean --${meant}?)`}`
+}
+
+/** The first option that the command does not have: the parser takes the word after it for its value, and then misses that. */
+function oddOption(args: readonly string[]): string | undefined {
+  const known = namesOf(commandOf(args).options)
+  return args.map(arg => /^-(?:-([^=]+)|(\w))/.exec(arg)).map(match => match?.[1] ?? match?.[2]).find(name => name !== undefined && !known.includes(name))
 }
 
 /**
@@ -69,7 +75,10 @@ export function explain(message: string, args: readonly string[]): string {
 
 function reason(message: string, args: readonly string[]): string {
   const [first = '', ...more] = message.split('\n').map(line => line.trim())
-  if (first.startsWith('Not enough non-option')) return mistyped(args) ?? usageOf(args)
+  if (first.startsWith('Not enough non-option')) {
+    const odd = oddOption(args)
+    return mistyped(args) ?? (odd === undefined ? usageOf(args) : unknown(odd, args))
+  }
   const [, lacking] = /^Not enough arguments following: (.+)$/.exec(first) ?? []
   if (lacking !== undefined) return `option ${dashed(lacking)} needs a value`
   const [, words] = /^Unknown arguments?: (.+)$/.exec(first) ?? []
