@@ -40,7 +40,8 @@ function optionsOf({ options }: Command): [string, Options][] {
 }
 
 function optionText({ describe = '', default: value, type, defaultDescription }: Options): string {
-  return describe + (type === 'boolean' || value === undefined ? '' : ` (default: ${defaultDescription ?? String(value)})`)
+  const shown = defaultDescription ?? (value === undefined ? undefined : String(value))
+  return describe + (type === 'boolean' || shown === undefined ? '' : ` (default: ${shown})`)
 }
 
 function synopsis(command: Command): string {
@@ -89,11 +90,13 @@ Mounts a virtio-fs device on the host, with no virtual machine: a virtiofsd that
 * **the tag of a live mount**:
   A second mount of the same session, as root.
 
+Paths, in options too, may be relative to where the command is run; the mount shows them from the root.
+
 ## COMMANDS
 
 ${commandTable.map(commandSection).join('\n\n')}
 
-${item('**-h**, **--help**', 'what may be said, for each command')}
+${item('**-h**, **--help**', 'what may be said, for each command; as virtiofs-bridge help COMMAND')}
 ${item('**-V**, **--version**', 'the version')}
 
 ## OPTIONS OF -o

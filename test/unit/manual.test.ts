@@ -31,6 +31,7 @@ t.test('the manual page has everything', { skip: noProgram('groff') }, async t =
     const section = new RegExp(`^ ${command.name}\\n((?: .*\\n|\\n)*?)(?=^ \\S+\\n|^\\S)`, 'm').exec(text.slice(text.indexOf('\nCOMMANDS\n')))?.[1] ?? ''
     t.ok(section.includes(command.details), `${command.name}: what is to be said`)
     for (const option of spelled(command.options)) t.ok(section.includes(option), `${command.name} ${option}`)
+    for (const { describe, defaultDescription } of Object.values(command.options)) if (defaultDescription) t.ok(section.includes(`${describe} (default: ${defaultDescription})`), `${command.name}: ${describe}`)
     for (const [name, { describe }] of Object.entries(command.positionals)) t.ok(section.includes(name) && section.includes(describe!), `${command.name} ${name}`)
   }
   for (const { name, value, help } of optionTable) t.ok(text.includes(` ${name}${value ? `=${value}` : ''}:\n ${help}\n`), name)
