@@ -10,7 +10,8 @@ import { performance } from 'node:perf_hooks'
 import createDebug from 'debug'
 import { errno, PeerGoneError, ProtocolError, SyscallError, UsageError } from '../errors.js'
 import { close, pollAsync, POLLIN, POLLOUT } from '../sys/io.js'
-import { connectUnix, peekByte, recvmsg, sendmsg, shutdown } from '../sys/socket.js'
+import { connectUnix, shutdown } from '../sys/socket.js'
+import { peekByte, recvmsg, sendmsg } from '../sys/socket-message.js'
 import {
   putHeader, requestName, VHOST_USER_MAX_FDS, VHOST_USER_MAX_PAYLOAD, VHOST_USER_NEED_REPLY, VHOST_USER_REPLY,
   VHOST_USER_RESERVED_FLAGS, VHOST_USER_VERSION, VHOST_USER_VERSION_MASK, VhostUserHeader, VhostUserU64,

@@ -10,7 +10,8 @@
 import { fstatSync } from 'node:fs'
 import { errno } from '../../lib/errors.js'
 import { close, pollAsync, POLLIN } from '../../lib/sys/io.js'
-import { peekByte, recvmsg, sendmsg, shutdown, socketpair } from '../../lib/sys/socket.js'
+import { shutdown, socketpair } from '../../lib/sys/socket.js'
+import { peekByte, recvmsg, sendmsg } from '../../lib/sys/socket-message.js'
 import { bits, Feature, hasBit, ProtocolFeature } from '../../lib/vhost-user/features.js'
 import { requestName, VhostUserRequest as R } from '../../lib/vhost-user/message.js'
 
