@@ -9,12 +9,13 @@ import type { Handlers } from '../device/handlers.js'
 import { decodeInitAnswer } from '../fuse/init.js'
 import { opcodeName } from '../fuse/opcodes.js'
 import { CpuLatency } from '../sys/cpu-latency.js'
-import { Epoll, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, schedYield } from '../sys/io.js'
+import { Epoll, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, schedYield } from '../sys/io.js'
 import { viewRegion, type Region } from '../sys/memory.js'
 import { Counter, workerCounters } from './counters.js'
 import { HiprioQueue, type HiprioSink } from './hiprio-queue.js'
 import { HiprioRelay, HiprioRelayDrain } from './hiprio-relay.js'
-import type { LocalDevice, LocalDeviceModule } from './local-device.js'
+import type { LocalDeviceModule } from './local-device.js'
+import { LocalLine } from './local-line.js'
 import { MappedState } from './mapped-state.js'
 import { PollBudget } from '../virtio/poll-budget.js'
 import { Received, RequestQueue } from './request-queue.js'
@@ -25,10 +26,9 @@ import { SurvivingQueue } from './surviving-queue.js'
 import { TOKEN_SOCKET, VhostUserLine } from './vhost-user-line.js'
 import type { ReachedBackend, WorkerEvent, WorkerPort, WorkerSetup } from './worker-protocol.js'
 
-/** Beside those of VhostUserLine. */
+/** Beside those of VhostUserLine and LocalLine. */
 const TOKEN_FUSE = 0
 const TOKEN_WAKE = 2
-const TOKEN_STREAM = 4
 const NOT_ARMED = -1
 /** Requests read before completions are looked at again, so that neither side starves. */
 const BATCH = 16
@@ -68,11 +68,8 @@ export class QueueWorker {
   /** To a device in another process; undefined while there is none. */
   #line: VhostUserLine | undefined
   /** The near part of a device that is farther away, on this thread. */
-  #local: LocalDevice | undefined
+  #local: LocalLine | undefined
   readonly #localModule: LocalDeviceModule | undefined
-  #localBroken = false
-  /** Listens to room on its stream only while that is wanted: a socket tells of all that its reader takes. */
-  #waitsForRoom = false
   #initialised = false
   /** The device is away, and waited for. */
   #lost = false
@@ -140,21 +137,13 @@ export class QueueWorker {
 
   #connectLocal(data: unknown, region: Region): void {
     const { plan, features } = this.#setup
-    const local = this.#local = this.#localModule!.createLocalDevice(data, region, [plan.hiprio, ...plan.workers.map(worker => worker.ring)], features)
-    this.#localBroken = false
-    // read until there is no more
-    this.#epoll.add(local.inFd, EPOLLIN | EPOLLET, TOKEN_STREAM)
+    const device = this.#localModule!.createLocalDevice(data, region, [plan.hiprio, ...plan.workers.map(worker => worker.ring)], features)
+    this.#local = new LocalLine(this.#epoll, device, reason => this.#post({ type: 'broke', reason }))
   }
 
-  /** It is served no more, and nothing of it listened to, before its descriptors are closed. */
   #leaveLocal(): void {
-    const local = this.#local
-    if (!local) return
+    this.#local?.leave()
     this.#local = undefined
-    this.#epoll.remove(local.inFd)
-    if (this.#waitsForRoom) this.#epoll.remove(local.outFd)
-    this.#waitsForRoom = false
-    local.close()
   }
 
   /** A round of the local device. @returns how much there was */
@@ -163,18 +152,8 @@ export class QueueWorker {
     if (!local) return 0
     const work = local.pass()
     if (work > 0) this.#completions()
-    if (local.broken !== '' && !this.#localBroken) {
-      this.#localBroken = true
-      this.#post({ type: 'broke', reason: local.broken })
-    }
+    local.checkSound()
     return work
-  }
-
-  #armRoom(local: LocalDevice): void {
-    if (local.blocked === this.#waitsForRoom) return
-    this.#waitsForRoom = local.blocked
-    if (this.#waitsForRoom) this.#epoll.add(local.outFd, EPOLLOUT, TOKEN_STREAM)
-    else this.#epoll.remove(local.outFd)
   }
 
   #post(event: WorkerEvent): void {
@@ -334,10 +313,7 @@ export class QueueWorker {
     Atomics.store(this.#sleepFlags, this.#setup.index, 1)
     const quiet = !this.#vhostUser || (this.#queue.ring.enableCallbacks() && (this.#hiprio === undefined || this.#hiprio.ring.enableCallbacks()))
     if (!quiet || this.#relays.some(relay => relay.hasSome()) || this.#deviceHasDone()) return false
-    if (this.#local) {
-      if (!this.#localBroken && this.#local.hasAvailable()) return false
-      this.#armRoom(this.#local)
-    }
+    if (this.#local?.fallAsleep() === false) return false
     this.#armFuse()
     this.#trace.flush()
     this.#countInFlight()
