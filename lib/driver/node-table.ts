@@ -12,6 +12,7 @@
  * the root on both sides.
  */
 import { grown } from './grown.js'
+import { HashChains } from './hash-chains.js'
 import { NameArena } from './name-arena.js'
 
 const NONE = -1
@@ -63,18 +64,14 @@ export class NodeTable {
   #used: Uint8Array
   /** How often an index was given up. */
   reuse: Uint32Array
-  // chains of nodes with the same hash; a free node is linked by #nextById
-  #nextById: Int32Array
-  #nextByName: Int32Array
-  #byId: Int32Array
-  #byName: Int32Array
+  /** Free nodes are linked by its `next`. */
+  readonly #byId: HashChains
+  readonly #byName: HashChains
   #free = NONE
-  #mask: number
   readonly #names = new NameArena()
 
   /** @param capacity nodes to begin with, a power of two */
   constructor(capacity = 256) {
-    this.#mask = capacity - 1
     this.idLow = new Uint32Array(capacity)
     this.idHigh = new Uint32Array(capacity)
     this.sessionOf = new Int32Array(capacity)
@@ -91,10 +88,8 @@ export class NodeTable {
     this.#children = new Int32Array(capacity)
     this.#used = new Uint8Array(capacity)
     this.reuse = new Uint32Array(capacity)
-    this.#nextById = new Int32Array(capacity)
-    this.#nextByName = new Int32Array(capacity)
-    this.#byId = new Int32Array(capacity).fill(NONE)
-    this.#byName = new Int32Array(capacity).fill(NONE)
+    this.#byId = new HashChains(capacity)
+    this.#byName = new HashChains(capacity)
     this.#link(1, capacity)
     this.#used[ROOT] = 1
     this.idLow[ROOT] = 1
@@ -133,7 +128,7 @@ export class NodeTable {
 
   #link(from: number, to: number): void {
     for (let node = to - 1; node >= from; node--) {
-      this.#nextById[node] = this.#free
+      this.#byId.next[node] = this.#free
       this.#free = node
     }
   }
@@ -150,26 +145,28 @@ export class NodeTable {
   }
 
   #hashId(low: number, high: number): number {
-    return (Math.imul(low ^ Math.imul(high, 0x9e3779b1), 0x85ebca6b) >>> 7) & this.#mask
+    return Math.imul(low ^ Math.imul(high, 0x9e3779b1), 0x85ebca6b) >>> 7
   }
 
   #hashName(parent: number, from: Uint8Array, at: number, length: number): number {
     let hash = Math.imul(parent + 1, 0x9e3779b1)
     for (let i = 0; i < length; i++) hash = Math.imul(hash ^ from[at + i]!, 0x01000193)
-    return (hash ^ (hash >>> 15)) & this.#mask
+    return hash ^ (hash >>> 15)
   }
 
   /** The node that has an id in this session, or −1. */
   findId(low: number, high: number): number {
-    let node = this.#byId[this.#hashId(low, high)]!
-    while (node !== NONE && (this.idLow[node] !== low || this.idHigh[node] !== high)) node = this.#nextById[node]!
+    const { next } = this.#byId
+    let node = this.#byId.first(this.#hashId(low, high))
+    while (node !== NONE && (this.idLow[node] !== low || this.idHigh[node] !== high)) node = next[node]!
     return node
   }
 
   /** The node at a path, or −1. */
   findName(parent: number, from: Uint8Array, at: number, length: number): number {
-    let node = this.#byName[this.#hashName(parent, from, at, length)]!
-    while (node !== NONE && !this.#hasName(node, parent, from, at, length)) node = this.#nextByName[node]!
+    const { next } = this.#byName
+    let node = this.#byName.first(this.#hashName(parent, from, at, length))
+    while (node !== NONE && !this.#hasName(node, parent, from, at, length)) node = next[node]!
     return node
   }
 
@@ -185,7 +182,7 @@ export class NodeTable {
   add(): number {
     if (this.#free === NONE) this.#grow()
     const node = this.#free
-    this.#free = this.#nextById[node]!
+    this.#free = this.#byId.next[node]!
     this.#used[node] = 1
     this.sessionOf[node] = 0
     this.parent[node] = NONE
@@ -208,20 +205,11 @@ export class NodeTable {
 
   #enterId(node: number): void {
     this.sessionOf[node] = this.session
-    const bucket = this.#hashId(this.idLow[node]!, this.idHigh[node]!)
-    this.#nextById[node] = this.#byId[bucket]!
-    this.#byId[bucket] = node
+    this.#byId.enter(this.#hashId(this.idLow[node]!, this.idHigh[node]!), node)
   }
 
   #leaveId(node: number): void {
-    const bucket = this.#hashId(this.idLow[node]!, this.idHigh[node]!)
-    if (this.#byId[bucket] === node) {
-      this.#byId[bucket] = this.#nextById[node]!
-    } else {
-      let before = this.#byId[bucket]!
-      while (this.#nextById[before] !== node) before = this.#nextById[before]!
-      this.#nextById[before] = this.#nextById[node]!
-    }
+    this.#byId.leave(this.#hashId(this.idLow[node]!, this.idHigh[node]!), node)
     this.sessionOf[node] = 0
   }
 
@@ -237,9 +225,7 @@ export class NodeTable {
     this.parent[node] = parent
     this.nameAt[node] = this.#names.put(from, at, length)
     this.nameBytes[node] = length
-    const bucket = this.#hashName(parent, from, at, length)
-    this.#nextByName[node] = this.#byName[bucket]!
-    this.#byName[bucket] = node
+    this.#byName.enter(this.#hashName(parent, from, at, length), node)
     if (this.store !== null) this.store.moved(node)
   }
 
@@ -253,14 +239,7 @@ export class NodeTable {
     const parent = this.parent[node]!
     if (parent === NONE) return
     const length = this.nameBytes[node]!
-    const bucket = this.#hashName(parent, this.#names.bytes, this.nameAt[node]!, length)
-    if (this.#byName[bucket] === node) {
-      this.#byName[bucket] = this.#nextByName[node]!
-    } else {
-      let before = this.#byName[bucket]!
-      while (this.#nextByName[before] !== node) before = this.#nextByName[before]!
-      this.#nextByName[before] = this.#nextByName[node]!
-    }
+    this.#byName.leave(this.#hashName(parent, this.#names.bytes, this.nameAt[node]!, length), node)
     this.#names.drop(length)
     this.parent[node] = NONE
     this.nameBytes[node] = 0
@@ -290,14 +269,14 @@ export class NodeTable {
     if (this.store !== null) this.store.freed(node)
     // its directory goes with it, if it was the last
     this.clearPath(node)
-    this.#nextById[node] = this.#free
+    this.#byId.next[node] = this.#free
     this.#free = node
   }
 
   /** A new session: no id but the root's is good any more. */
   newSession(): void {
     this.session++
-    this.#byId.fill(NONE)
+    this.#byId.clear()
     this.sessionLookups.fill(0)
     this.idLow[ROOT] = 1
     this.idHigh[ROOT] = 0
@@ -346,17 +325,12 @@ export class NodeTable {
     this.#children = grown(to, this.#children)
     this.#used = grown(to, this.#used)
     this.reuse = grown(to, this.reuse)
-    this.#nextById = grown(to, this.#nextById)
-    this.#nextByName = grown(to, this.#nextByName)
-    this.#mask = to - 1
-    this.#byId = new Int32Array(to).fill(NONE)
-    this.#byName = new Int32Array(to).fill(NONE)
+    this.#byId.grow(to)
+    this.#byName.grow(to)
     for (let node = 0; node < from; node++) {
       if (this.sessionOf[node] === this.session) this.#enterId(node)
       if (this.parent[node] === NONE) continue
-      const bucket = this.#hashName(this.parent[node]!, this.#names.bytes, this.nameAt[node]!, this.nameBytes[node]!)
-      this.#nextByName[node] = this.#byName[bucket]!
-      this.#byName[bucket] = node
+      this.#byName.enter(this.#hashName(this.parent[node]!, this.#names.bytes, this.nameAt[node]!, this.nameBytes[node]!), node)
     }
     this.#link(from, to)
   }
