@@ -139,7 +139,7 @@ export class Volume {
     return this.coherent && !this.#watched(index) ? kind & ~MountKind.WATCHED : kind
   }
 
-  /** Notes of a pinned inode what `stat` says of how long it takes to free it. */
+  /** Notes of an inode what `stat` says of how long it takes to free it. Should its record be another's by now, that one is noted wrongly, which does no harm. */
   note(index: number): void {
     const { stat, inodes } = this
     const flags = inodes.flags(index)
