@@ -3,6 +3,8 @@ import { accessSync, constants, readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 
 const DEVICE = '/dev/cpu_dma_latency'
+/** What puts CPUs to sleep, and heeds the device: `none` where they just halt. */
+const DRIVER = '/sys/devices/system/cpu/cpuidle/current_driver'
 /** All idle CPUs of the machine spin meanwhile, so they must be few. */
 const MOST_CPUS = 4
 
@@ -15,7 +17,7 @@ export function keepsCpusAwake(machine = { cpus: cpus().length, flags: cpuFlags(
   if (machine.cpus > MOST_CPUS || !machine.flags.includes('hypervisor')) return false
   try {
     accessSync(DEVICE, constants.W_OK)
-    return true
+    return readFileSync(DRIVER, 'latin1').trim() !== 'none'
   } catch {
     return false
   }
