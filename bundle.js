@@ -11,7 +11,9 @@ import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 
-const PROCESSES = ['bin/virtiofs-bridge', 'bin/main', 'bin/daemon-child', 'bin/served-child', 'lib/fuse-native/host-process']
+const PROCESSES = ['bin/virtiofs-bridge', 'bin/daemon-child', 'bin/served-child', 'lib/fuse-native/host-process']
+/** What some of them load when they have started others, each in a file of its own. */
+const LATE = ['bin/main', 'bin/serve-in-background', 'bin/serve-supervised']
 const THREADS = [
   'lib/driver/worker-main', 'lib/driver/notifier-thread', 'lib/relay/near-thread', 'lib/relay/far-thread',
   'lib/device/pool-thread', 'lib/device/queue-thread-main', 'lib/device/passthrough/watch-thread',
@@ -46,14 +48,14 @@ const lateExternals = {
 }
 
 await build({
-  entryPoints: [...PROCESSES, ...THREADS].map(path => `${path}.ts`),
+  entryPoints: [...PROCESSES, ...LATE, ...THREADS].map(path => `${path}.ts`),
   entryNames: '[name]',
   outdir: 'dist/command',
   bundle: true,
   platform: 'node',
   target: 'node20',
   format: 'esm',
-  external: ['./main.js', 'fuse-native', 'minimatch', 'supports-color'],
+  external: [...LATE.map(path => `./${basename(path)}.js`), 'fuse-native', 'minimatch', 'supports-color'],
   // for `debug`, which is CommonJS, and the late externals
   banner: { js: 'import { createRequire as bundleRequire } from \'node:module\'; const require = bundleRequire(import.meta.url)' },
   footer: { js: LICENCES.map(path => `/*! ${path}\n${readFileSync(path, 'utf8')}*/`).join('\n') },

@@ -1,7 +1,9 @@
 /** Serving a mount with a supervisor, which has started this process. */
 import { once } from 'node:events'
+import type { Worker } from 'node:worker_threads'
 import type { FromServer, ToServer } from '../lib/control/supervisor-protocol.js'
 import { ServerFd } from '../lib/control/supervisor-protocol.js'
+import { offerQueueThread } from '../lib/driver/queue-thread.js'
 import { errorLine } from '../lib/errors.js'
 import { openLog } from '../lib/mount/log.js'
 import type { Supervision } from '../lib/mount/supervision.js'
@@ -42,8 +44,9 @@ function supervise({ supervisor, inherited }: Extract<ToServer, { type: 'serve' 
   }
 }
 
-/** @returns the exit code; where another process may go on, this one ends instead */
-export async function serveSupervised(serve: Extract<ToServer, { type: 'serve' }>): Promise<number> {
+/** @param thread for the first queue @returns the exit code; where another process may go on, this one ends instead */
+export async function serveSupervised(serve: Extract<ToServer, { type: 'serve' }>, thread: Worker): Promise<number> {
+  offerQueueThread(thread)
   const { request, background, inherited } = serve
   for (const fd of [ServerFd.CHANNEL, ServerFd.STATE, ServerFd.FUSE, ...inherited ? [ServerFd.TAG] : []]) closeOnExec(fd)
   // nobody would replace this process any more: the mount ends

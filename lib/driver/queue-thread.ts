@@ -1,6 +1,6 @@
 /**
- * Starting the thread of a queue. That takes longer than anything else in a mount, so that a program
- * which is about to mount something can start the first one while it loads all the rest.
+ * The threads of the queues. Starting one takes longer than anything else in a mount, so a program
+ * that is about to mount something starts the first one before it loads all the rest, and offers it.
  */
 import type { EventEmitter } from 'node:events'
 import { Worker } from 'node:worker_threads'
@@ -9,24 +9,30 @@ import { threadArguments } from '../sys/thread-options.js'
 /** What a handle needs of its thread; a test has one that it steps itself. */
 export type QueueThread = Pick<Worker, 'postMessage' | 'unref'> & EventEmitter
 
-/** Waits for whoever asks for a thread first; it does not keep the process alive. */
-let early: Worker | undefined
+let offered: Worker | undefined
 
-function start(index: number): Worker {
+/** Starts a thread, which loads its modules and waits for what it is to serve. It is the caller's. */
+export function startQueueThread(index: number): Worker {
   return new Worker(new URL('./worker-main.js', import.meta.url), { execArgv: threadArguments(), name: `virtiofs-queue${index}` })
 }
 
-/** Starts the thread of the first queue before it is known what it is to serve. */
-export function startQueueThreadEarly(): void {
-  early = start(0)
-  early.unref()
+/** The next first queue takes this thread. Until then it does not keep the process alive. */
+export function offerQueueThread(thread: Worker): void {
+  thread.unref()
+  offered = thread
+}
+
+/** Nobody will take it: it ends. */
+export function withdrawQueueThread(): void {
+  offered?.postMessage({ type: 'exit' })
+  offered = undefined
 }
 
 /** The thread of a queue, which is the caller's. */
-export function startQueueThread(index: number): QueueThread {
-  if (index > 0 || !early) return start(index)
-  const thread = early
-  early = undefined
+export function takeQueueThread(index: number): QueueThread {
+  if (index > 0 || !offered) return startQueueThread(index)
+  const thread = offered
+  offered = undefined
   thread.ref()
   return thread
 }

@@ -4,7 +4,7 @@ import { threadsEnd } from '../device/threads-stuck.js'
 import { errorLine, PeerGoneError } from '../errors.js'
 import { tellAtExit } from '../sys/at-exit.js'
 import { close, createEventfd, signalEventfd } from '../sys/io.js'
-import { type QueueThread, startQueueThread } from './queue-thread.js'
+import { type QueueThread, takeQueueThread } from './queue-thread.js'
 import type { WorkerCommand, WorkerEvent, WorkerSetup } from './worker-protocol.js'
 
 /** How long a thread may take to end what it does, in milliseconds. */
@@ -22,7 +22,7 @@ export class WorkerHandle extends EventEmitter<{ event: [WorkerEvent] }> {
   #ending = false
 
   /** Starts the thread, which loads its modules meanwhile: that takes longer than anything else in a mount. */
-  constructor(index: number, newThread: (index: number) => QueueThread = startQueueThread) {
+  constructor(index: number, newThread: (index: number) => QueueThread = takeQueueThread) {
     super()
     // before the thread, which nobody would end
     this.wakeFd = createEventfd()

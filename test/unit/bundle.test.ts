@@ -20,7 +20,8 @@ for (const file of files) {
       if (path!.startsWith('../device/') || name === 'near-device.js') t.match(readFileSync(join(BUNDLE, 'worker-main.js'), 'utf8'), `"${name}", () => `, `worker-main.js has ${name}`)
       else t.ok(existsSync(join(BUNDLE, path!)), `${path} is there`)
     }
+    for (const [, path] of text.matchAll(/import\("(\.\/[^"]+)"\)/g)) t.ok(existsSync(join(BUNDLE, path!)), `${path} is there`)
     for (const [, name] of text.matchAll(/^import .* from "([^"]+)";$/gm)) t.match(name, /^node:/, `${name} is loaded at once`)
   })
 }
-t.ok(readFileSync(join(BUNDLE, 'virtiofs-bridge.js')).length < 40_000, 'the command itself is small: a mount in the background needs no more')
+for (const file of ['virtiofs-bridge.js', 'daemon-child.js', 'served-child.js']) t.ok(readFileSync(join(BUNDLE, file)).length < 40_000, `${file} is small: it starts another one first`)
