@@ -14,12 +14,9 @@ const ALWAYS_SO = new Set([
   'idmap=none', 'dax=never',
 ])
 
-/** What the kernel's table of mounts shows; fusermount3 passes over them, too. */
-const OF_TABLES = /^(fd|rootmode|user_id|group_id)=\d+$/
-
 /** Whether an option is taken and changes nothing. */
 export function isAlwaysSo(option: string): boolean {
-  return ALWAYS_SO.has(option) || OF_TABLES.test(option)
+  return ALWAYS_SO.has(option)
 }
 
 /** Their names, for those who look for one like it. */

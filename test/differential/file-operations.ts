@@ -65,6 +65,11 @@ function sameFile(side: Side, one: number, other: number): boolean {
   return side.decide(({ fds }) => inode(fds[one]!) === inode(fds[other]!) ? 1 : 0) !== 0
 }
 
+/** Whether the slot has a regular file. */
+function isFile(side: Side, slot: number): boolean {
+  return side.decide(({ fds }) => statFile(fds[slot]!) ? 1 : 0) !== 0
+}
+
 function read(side: Side, value: number): void {
   side.dataBytes = Math.max(0, side.ret(value))
 }
@@ -185,8 +190,9 @@ export const fileOperations: Record<string, Operation> = {
   }),
 
   sendfile: operation('copy', 2, g => [g.slot(), g.slot(), g.length()], (side, to, from, length) => {
+    // a directory that was read is at a place beyond what ext4 allows a file, and not what FUSE does (s_maxbytes);
     // of one file, pages of the source change while they are in the pipe between the two
-    if (!full(side, to) && !sameFile(side, to, from)) side.ret(calls.sendfile(side.fd(to), side.fd(from), 0, length))
+    if (isFile(side, from) && !full(side, to) && !sameFile(side, to, from)) side.ret(calls.sendfile(side.fd(to), side.fd(from), 0, length))
   }),
 
   mapread: operation('mmap', 4, g => [g.slot(), g.below(20), 1 + g.below(8), g.pick([MAP_SHARED, MAP_PRIVATE])], (side, slot, page, pages, flags) => {

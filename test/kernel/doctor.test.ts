@@ -150,10 +150,14 @@ t.test('what is missing', { skip }, async t => {
 
 t.test('koffi does not load', { skip }, async t => {
   await withPlace(async ({ scene, namespace }) => {
-    const hooks = join(scene.base, 'hooks.mjs')
-    writeFileSync(hooks, 'export const resolve = (name, context, next) => { if (name === "koffi") throw new Error("no koffi for this machine"); return next(name, context) }\n')
     const register = join(scene.base, 'register.mjs')
-    writeFileSync(register, `import { register } from 'node:module'\nregister(${JSON.stringify(`file://${hooks}`)})\n`)
+    writeFileSync(register, `import Module from 'node:module'
+const load = Module._load
+Module._load = function (name, ...more) {
+  if (name === 'koffi') throw new Error('no koffi for this machine')
+  return load.call(this, name, ...more)
+}
+`)
     const program = await namespace.try([BRIDGE[0]!, '--import', register, BRIDGE[1]!, 'doctor', '--json'], scene.env)
     t.match(program, { exit: { code: 2 }, stderr: '' })
     t.match(of(t, JSON.parse(program.stdout) as Finding[], 'system calls'), { state: 'problem', found: 'no koffi for this machine', advice: /glibc/ })

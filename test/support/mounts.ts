@@ -83,9 +83,9 @@ export class LiveMount {
     return findMount(this.dir)?.type === FS_TYPE
   }
 
-  /** What trace_json holds; complete once the bridge has ended. */
+  /** What trace_json holds; complete once the bridge has ended. A line may be on its way until then. */
   trace(): TraceRecord[] {
-    return readFileSync(this.traceFile, 'utf8').split('\n').filter(line => line !== '').map(line => JSON.parse(line) as TraceRecord)
+    return readFileSync(this.traceFile, 'utf8').split('\n').slice(0, -1).map(line => JSON.parse(line) as TraceRecord)
   }
 
   /** umount(8), and the end of the bridge. @returns its exit code */
