@@ -145,6 +145,8 @@ export default class MemFs extends FileSystem {
     if (parent.nlink === 0) throw new FuseError('ENOENT')
     const node = this.#unnamed(parent, mode, caller)
     this.#attach(parent, name, node)
+    // all of one moment
+    node.atime = node.mtime = node.ctime
     return node
   }
 
