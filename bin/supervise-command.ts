@@ -6,6 +6,7 @@ import type { MountRequest } from '../lib/mount/mount.js'
 import { ExitCode } from './exit-codes.js'
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
 /** The same from any directory: those that serve later are started from another one. */
 function anywhere({ source, mountpoint, options = {} }: MountRequest): MountRequest {
   return { source: absoluteSource(source, options), mountpoint: absolutePath(mountpoint), options: absoluteOptions(options) }

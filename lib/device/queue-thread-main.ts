@@ -5,14 +5,13 @@
  */
 import { parentPort, workerData } from 'node:worker_threads'
 import { PollBudget } from '../virtio/poll-budget.js'
-import { Epoll, EPOLLIN, schedYield, signalEventfd } from '../sys/io.js'
+import { Epoll, EPOLLET, EPOLLIN, schedYield, signalEventfd } from '../sys/io.js'
 import { releaseScratch, viewRegion } from '../sys/memory.js'
 import { EmulatedQueue } from './emulated-queue.js'
 import { loadModule } from './load-module.js'
 import type { HandlersModule } from './handlers.js'
 import type { QueueThreadMessage, QueueThreadSetup } from './queue-thread.js'
 
-const EPOLLET = 2 ** 31
 const setup = workerData as QueueThreadSetup
 const post = (message: QueueThreadMessage): void => parentPort!.postMessage(message)
 

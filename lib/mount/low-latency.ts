@@ -1,6 +1,5 @@
 /** Where idle CPUs are kept awake while polls find work, although nobody asked for it. */
 import { accessSync, constants, readFileSync } from 'node:fs'
-import { cpus } from 'node:os'
 
 const DEVICE = '/dev/cpu_dma_latency'
 /** What puts CPUs to sleep, and heeds the device: `none` where they just halt. */
@@ -13,7 +12,7 @@ const MOST_CPUS = 4
  * requests (native-notes/performance.md); the guest's own remedy, haltpoll, keeps CPUs awake in the
  * same way. On real hardware it gains little.
  */
-export function keepsCpusAwake(machine = { cpus: cpus().length, flags: cpuFlags() }): boolean {
+export function keepsCpusAwake(machine = thisMachine()): boolean {
   if (machine.cpus > MOST_CPUS || !machine.flags.includes('hypervisor')) return false
   try {
     accessSync(DEVICE, constants.W_OK)
@@ -23,7 +22,8 @@ export function keepsCpusAwake(machine = { cpus: cpus().length, flags: cpuFlags(
   }
 }
 
-/** Of the first CPU, where the architecture has such a line. */
-function cpuFlags(): string[] {
-  return /^flags\s*: (.*)$/m.exec(readFileSync('/proc/cpuinfo', 'latin1'))?.[1]!.split(' ') ?? []
+/** Flags are of the first CPU, where the architecture has such a line. */
+function thisMachine(): { cpus: number, flags: string[] } {
+  const text = readFileSync('/proc/cpuinfo', 'latin1')
+  return { cpus: text.match(/^processor\s*:/gm)?.length ?? 0, flags: /^flags\s*: (.*)$/m.exec(text)?.[1]!.split(' ') ?? [] }
 }

@@ -137,8 +137,8 @@ function applySize(volume: Volume, request: DeviceRequest, valid: number, index:
  * Whether a SETATTR may be an open(2) with O_TRUNC, which marks the times also of a file that was
  * empty. It comes so where ATOMIC_O_TRUNC was not negotiated, and looks like truncate(2).
  */
-function emptiedByOpen(volume: Volume, { args, argsAt }: DeviceRequest, valid: number): boolean {
-  return (valid & (FATTR_SIZE | FATTR_FH | FATTR_MTIME)) === FATTR_SIZE && volume.negotiated(Negotiated.PASSTHROUGH) && getU64(args, argsAt + FuseSetattrIn.size) === 0
+function emptiedByOpen(volume: Volume, request: DeviceRequest, valid: number): boolean {
+  return (valid & (FATTR_SIZE | FATTR_FH | FATTR_MTIME)) === FATTR_SIZE && volume.negotiated(Negotiated.PASSTHROUGH) && sizeOf(request) === 0
 }
 
 /** One struct timespec of utimensat. */
